@@ -1,0 +1,84 @@
+"""What every job's command line has in common: its options, its log, its exit codes.
+
+    app = cli.job(main)      # jobs/NAME.py
+    if __name__ == "__main__":
+        app()
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from esmm import config as configs
+from esmm.errors import JobError
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The config, a YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key of the config, dotted; repeatable."),
+]
+"""The options that each job takes first."""
+
+
+def job(main: Callable[..., None]) -> typer.Typer:
+    """A command-line program that runs `main`, and ends in one line and its exit code on a JobError.
+
+    0: done; 1: the data or the run failed; 2: the command line or the config is wrong; 3: another run is
+    doing the same. ESMM_TRACEBACK=1 shows where an error came from.
+    """
+
+    @wraps(main)
+    def run(*args: Any, **kwargs: Any) -> None:
+        configure_log()
+        try:
+            main(*args, **kwargs)
+        except JobError as error:
+            if os.environ.get("ESMM_TRACEBACK") == "1":
+                raise
+            sys.stdout.flush()
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(run)
+    return app
+
+
+def configure_log() -> None:
+    """Plain lines on standard error: time, level, event and its values."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+
+
+def read_config(path: Path, overrides: list[str] | None) -> configs.Config:
+    """The config that `--config` and `--set` describe."""
+    return configs.load(path, overrides or ())
+
+
+def spark_settings(config: configs.Config) -> dict[str, str]:
+    """The settings of a job's SparkSession that its results depend on, whatever the cluster's defaults."""
+    return {
+        "spark.app.name": f"esmm-{config.name}",
+        # Days and hours are worked out from the config's time zone; the session's must not interfere.
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.legacy.timeParserPolicy": "CORRECTED",
+        "spark.sql.ansi.enabled": "false",
+        # Both sides of a join by (user, exposure) are already partitioned by user.
+        "spark.sql.requireAllClusterKeysForCoPartition": "false",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.ui.showConsoleProgress": "false",
+    }

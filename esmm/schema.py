@@ -1,0 +1,105 @@
+"""The columns of a sample, derived from the config: the one place they are named.
+
+Spark's, Arrow's and TensorFlow's view of a sample all come from here, so that what the SQL writes, what
+training reads and what the exported model takes cannot differ. With the feature `seller` and the list
+`clicked` of 20 sellers:
+
+    exposure_id user_id item_id exposed_at click purchase weight seller clicked_seller  clicked_weight
+    int64       int64   int64   int64      int8  int8     float32 int64 int64 × 20      float32 × 20
+
+Ids are never null and never below -1, which means absent; a list is most recent first and padded with id
+-1 and weight 0; times are microseconds since 1970-01-01 UTC.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import pyarrow as pa
+
+from esmm.config import BehaviourList, Config, IdFeature
+from esmm.errors import ConfigError
+
+ABSENT = -1
+"""The id of something that is not there: it pools to zero and gets no gradient."""
+
+DAY = "ds"
+"""The partition column of every table: the day, as YYYY-MM-DD."""
+
+
+class Role(Enum):
+    """What a column is for."""
+
+    KEY = "key"
+    LABEL = "label"
+    WEIGHT = "weight"
+    FEATURE = "feature"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a sample: a scalar, or a list of exactly `length` entries."""
+
+    name: str
+    type: Literal["int8", "int64", "float32"]
+    role: Role
+    length: int | None = None
+
+    @property
+    def arrow(self) -> pa.Field:
+        """The column as Arrow reads it."""
+        scalar = pa.type_for_alias(self.type)
+        return pa.field(self.name, scalar if self.length is None else pa.list_(scalar))
+
+    @property
+    def spark(self) -> str:
+        """The column's type in Spark SQL."""
+        scalar = {"int8": "tinyint", "int64": "bigint", "float32": "float"}[self.type]
+        return scalar if self.length is None else f"array<{scalar}>"
+
+
+KEYS = (
+    Column("exposure_id", "int64", Role.KEY),
+    Column("user_id", "int64", Role.KEY),
+    Column("item_id", "int64", Role.KEY),
+    Column("exposed_at", "int64", Role.KEY),
+)
+LABELS = (Column("click", "int8", Role.LABEL), Column("purchase", "int8", Role.LABEL))
+WEIGHT = Column("weight", "float32", Role.WEIGHT)
+
+
+def list_column(name: str, behaviour: BehaviourList, entity: str) -> Column:
+    """The ids of one entity in the list called `name`."""
+    return Column(f"{name}_{entity}", "int64", Role.FEATURE, behaviour.length)
+
+
+def list_weight_column(name: str, behaviour: BehaviourList) -> Column:
+    """The recency weights of the list called `name`: in (0, 1] for an entry, 0 for padding."""
+    return Column(f"{name}_weight", "float32", Role.FEATURE, behaviour.length)
+
+
+def feature_columns(config: Config) -> tuple[Column, ...]:
+    """What the model takes: the features in the config's order, then each list's ids and weights."""
+    columns = [
+        Column(name, "int64" if isinstance(feature, IdFeature) else "float32", Role.FEATURE)
+        for name, feature in config.features.items()
+    ]
+    for name, behaviour in config.lists.items():
+        columns += [list_column(name, behaviour, entity) for entity in behaviour.entities]
+        columns.append(list_weight_column(name, behaviour))
+    return tuple(columns)
+
+
+def sample_columns(config: Config) -> tuple[Column, ...]:
+    """All columns of a sample, in the order in which they are written; raises ConfigError on equal names."""
+    columns = (*KEYS, *LABELS, WEIGHT, *feature_columns(config))
+    names = [column.name for column in columns] + [DAY]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError("features, lists", expected="columns of different names", found=f"'{name}' twice")
+    return columns
+
+
+def arrow_schema(config: Config) -> pa.Schema:
+    """The samples' schema as Arrow reads it."""
+    return pa.schema([column.arrow for column in sample_columns(config)])
