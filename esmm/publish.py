@@ -133,20 +133,17 @@ class Table:
             columns={field.name: str(field.type) for field in schema},
             rows=sum(file.rows for file in files), files=tuple(files),
         )  # fmt: skip
+        replaced = self.manifest(day) if day in self.days() else None
         write_atomically(self.fs, f"{self.path}/{DAY}={day}/{MANIFEST}", manifest.model_dump_json(indent=1).encode())
-        self._remove_other_runs(day, keep=run)
+        if replaced is not None and replaced.run != run:
+            self.discard(day, replaced.run)
         return manifest
 
     def discard(self, day: dt.date, run: str) -> None:
-        """Remove what a run staged and did not publish."""
+        """Remove a run's files: of one that failed, or that another has replaced."""
         path = f"{self.path}/{_directory(day, run)}"
         if self.fs.exists(path):
             self.fs.rm(path, recursive=True)
-
-    def _remove_other_runs(self, day: dt.date, keep: str) -> None:
-        for path in self.fs.glob(f"{self.path}/{DAY}={day}/run=*"):
-            if PurePosixPath(path).name != f"run={keep}":
-                self.fs.rm(path, recursive=True)
 
 
 def write_atomically(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
