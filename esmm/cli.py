@@ -1,10 +1,11 @@
 """What every job's command line has in common: its options, its log, its exit codes.
 
-    app = cli.job(main)      # jobs/NAME.py
-    if __name__ == "__main__":
-        app()
+app = cli.job(main)      # jobs/NAME.py
+if __name__ == "__main__":
+    app()
 """
 
+import datetime as dt
 import logging
 import os
 import sys
@@ -12,12 +13,13 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import structlog
 import typer
 
 from esmm import config as configs
-from esmm.errors import JobError
+from esmm.errors import ConfigError, JobError
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The config, a YAML file.", show_default=False)]
 Overrides = Annotated[
@@ -25,6 +27,13 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Overrides one key of the config, dotted; repeatable."),
 ]
 """The options that each job takes first."""
+
+FirstDay = Annotated[
+    dt.datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day.", show_default=False)
+]
+LastDay = Annotated[
+    dt.datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.", show_default=False)
+]
 
 
 def job(main: Callable[..., None]) -> typer.Typer:
@@ -69,7 +78,19 @@ def read_config(path: Path, overrides: list[str] | None) -> configs.Config:
     return configs.load(path, overrides or ())
 
 
-def spark_settings(config: configs.Config) -> dict[str, str]:
+def days(first: dt.datetime, last: dt.datetime) -> list[dt.date]:
+    """All days from `--from` to `--to`; raises ConfigError where they are the wrong way round."""
+    if last < first:
+        raise ConfigError("--to", expected=f"a day not before --from, {first.date()}", found=str(last.date()))
+    return [first.date() + dt.timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def local_time(time: dt.datetime | None, config: configs.Config) -> dt.datetime | None:
+    """A time of the command line, which is one of the config's time zone."""
+    return None if time is None else time.replace(tzinfo=ZoneInfo(config.time_zone))
+
+
+def spark_settings(config: configs.Config) -> dict[str, Any]:
     """The settings of a job's SparkSession that its results depend on, whatever the cluster's defaults."""
     return {
         "spark.app.name": f"esmm-{config.name}",

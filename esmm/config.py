@@ -289,7 +289,9 @@ class Config(_Section):
                 raise ConfigError(f"{where}.source", expected=f"LOG.COLUMN with LOG one of {', '.join(known)}",
                                   found=repr(feature.source))  # fmt: skip
             if log == "clock" and column not in ("hour", "weekday"):
-                raise ConfigError(f"{where}.source", expected="clock.hour or clock.weekday", found=feature.source)
+                raise ConfigError(
+                    f"{where}.source", expected="clock.hour or clock.weekday", found=feature.source
+                )
             if log == "users" and self.logs.users is None:
                 raise ConfigError("logs.users", expected=f"a log, since {where} comes from it", found="none")
             if isinstance(feature, IdFeature) and feature.embedding not in self.embeddings:
@@ -367,7 +369,9 @@ def _one_line(error: pydantic.ValidationError) -> ConfigError:
     where = ".".join(location)
     if first["type"] == "unknown_key":
         where = ".".join([*location, first["ctx"]["key"]])
-        return ConfigError(where, expected=f"a known key (nearest: {first['ctx']['nearest']})", found="an unknown one")
+        return ConfigError(
+            where, expected=f"a known key (nearest: {first['ctx']['nearest']})", found="an unknown one"
+        )
     if first["type"] == "missing":
         return ConfigError(where, expected="a value", found="none")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

@@ -1,29 +1,29 @@
 """Tables of Parquet files, one partition a day, each of which appears whole or not at all.
 
-    table = Table("build/demo/samples")
-    directory = table.stage(day, run)          # .../ds=2026-03-25/run=…; Spark writes its files here
-    table.publish(day, run, schema=…, counts=…)  # .../ds=2026-03-25/_manifest.json, written last
+    table, run = Table("build/demo/samples"), new_run()
+    with table.claimed([day], run):              # another run for the day ends here, with a ConflictError
+        frame.write.partitionBy("ds").parquet(table.stage(run))      # run=20260325T010400-9f3a/ds=2026-03-24
+        table.publish(day, run, config=config.digest())              # _manifests/ds=2026-03-24.json
 
 A run writes into a directory of its own; the manifest, replaced in one step, says which run's files are
-the partition. Readers go by the manifest alone: they see the old rows or the new ones, and nothing of a
-run that died. Publishing removes the run that it replaces, after the manifest has changed.
+the day's. Readers go by the manifest alone: they see the old rows or the new ones, and nothing of a run
+that died. Publishing removes the files that it replaces, after the manifest has changed.
 """
 
 import datetime as dt
-import os
 import secrets
-from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
 import pyarrow.parquet as pq
 import pydantic
 
+from esmm.claims import claimed
 from esmm.errors import DataError
 from esmm.schema import DAY
-
-MANIFEST = "_manifest.json"
 
 
 class DataFile(pydantic.BaseModel):
@@ -82,20 +82,28 @@ class Table:
         """The address of something in the table as Spark and other readers take it."""
         return str(self.fs.unstrip_protocol("/".join(part for part in (self.path, path) if part)))
 
-    def stage(self, day: dt.date, run: str) -> str:
-        """The address of the directory that the run is to write the day's files into."""
-        return self.url(_directory(day, run))
+    def stage(self, run: str) -> str:
+        """The address of the directory that a run is to write into, one directory `ds=DAY` a day."""
+        return self.url(_directory(run))
+
+    @contextmanager
+    def claimed(self, days: Iterable[dt.date], run: str) -> Iterator[None]:
+        """Hold days for a run while the block runs; raises ConflictError where another run holds one."""
+        with ExitStack() as stack:
+            for day in days:
+                stack.enter_context(claimed(self.fs, f"{self.path}/_claims/{DAY}={day}", run))
+            yield
 
     def days(self) -> list[dt.date]:
         """The days that are published, in order."""
         if not self.fs.exists(self.path):
             return []
-        found = self.fs.glob(f"{self.path}/{DAY}=*/{MANIFEST}")
-        return sorted(dt.date.fromisoformat(PurePosixPath(path).parent.name.split("=")[1]) for path in found)
+        found = self.fs.glob(_manifest(self.path, "*"))
+        return sorted(dt.date.fromisoformat(PurePosixPath(path).stem.partition("=")[2]) for path in found)
 
     def manifest(self, day: dt.date) -> Manifest:
         """What the day's partition holds; raises DataError where none is published."""
-        path = f"{self.path}/{DAY}={day}/{MANIFEST}"
+        path = _manifest(self.path, day)
         try:
             return Manifest.model_validate_json(self.fs.cat_file(path))
         except FileNotFoundError:
@@ -103,22 +111,32 @@ class Table:
             raise DataError(f"{self.root}/{DAY}={day}", expected="a published day",
                             found=f"no manifest (published: {published})") from None  # fmt: skip
         except pydantic.ValidationError as error:
-            raise DataError(path, expected="a manifest", found=f"{error.error_count()} errors in it") from None
+            raise DataError(
+                path, expected="a manifest", found=f"{error.error_count()} errors in it"
+            ) from None
 
     def files(self, days: Iterable[dt.date]) -> list[str]:
         """The addresses of the files of the days' partitions; raises DataError where one is missing."""
         return [self.url(file.path) for day in days for file in self.manifest(day).files]
 
-    def publish(self, day: dt.date, run: str, *, config: str, immature: bool = False,
-                counts: dict[str, int] | None = None, facts: dict[str, Any] | None = None) -> Manifest:  # fmt: skip
+    def publish(
+        self,
+        day: dt.date,
+        run: str,
+        *,
+        config: str,
+        immature: bool = False,
+        counts: dict[str, int] | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> Manifest:
         """Make what the run staged the day's partition, in one step.
 
         The manifest's rows, row groups and types are read from the files themselves. Raises DataError where
         the run staged no file.
         """
-        paths = sorted(self.fs.glob(f"{self.path}/{_directory(day, run)}/*.parquet"))
+        paths = sorted(self.fs.glob(f"{self.path}/{_directory(run, day)}/*.parquet"))
         if not paths:
-            raise DataError(self.stage(day, run), expected="Parquet files to publish", found="none")
+            raise DataError(self.url(_directory(run, day)), expected="Parquet files to publish", found="none")
         files, schema = [], None
         for path in paths:
             with self.fs.open(path, "rb") as handle:
@@ -134,16 +152,25 @@ class Table:
             rows=sum(file.rows for file in files), files=tuple(files),
         )  # fmt: skip
         replaced = self.manifest(day) if day in self.days() else None
-        write_atomically(self.fs, f"{self.path}/{DAY}={day}/{MANIFEST}", manifest.model_dump_json(indent=1).encode())
+        write_atomically(self.fs, _manifest(self.path, day), manifest.model_dump_json(indent=1).encode())
         if replaced is not None and replaced.run != run:
-            self.discard(day, replaced.run)
+            self._remove(_directory(replaced.run, day))
+        self._remove(f"{_directory(run)}/_SUCCESS")
         return manifest
 
-    def discard(self, day: dt.date, run: str) -> None:
-        """Remove a run's files: of one that failed, or that another has replaced."""
-        path = f"{self.path}/{_directory(day, run)}"
-        if self.fs.exists(path):
-            self.fs.rm(path, recursive=True)
+    def discard(self, run: str) -> None:
+        """Remove what a run staged and did not publish."""
+        published = {day for day in self.days() if self.manifest(day).run == run}
+        staged = self.fs.glob(f"{self.path}/{_directory(run)}/*")
+        for path in staged:
+            if path.rpartition("/")[2] not in {f"{DAY}={day}" for day in published}:
+                self.fs.rm(path, recursive=True)
+        if not published:
+            self._remove(_directory(run))
+
+    def _remove(self, path: str) -> None:
+        if self.fs.exists(f"{self.path}/{path}"):
+            self.fs.rm(f"{self.path}/{path}", recursive=True)
 
 
 def write_atomically(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
@@ -157,13 +184,12 @@ def write_atomically(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> N
     fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
     temporary = f"{path}.{secrets.token_hex(4)}"
     fs.pipe_file(temporary, data)
-    os.replace(temporary, path)
+    Path(temporary).replace(path)
 
 
-def _directory(day: dt.date, run: str) -> str:
-    return f"{DAY}={day}/run={run}"
+def _directory(run: str, day: dt.date | None = None) -> str:
+    return f"run={run}" if day is None else f"run={run}/{DAY}={day}"
 
 
-def days_between(first: dt.date, last: dt.date) -> Sequence[dt.date]:
-    """All days from the first to the last, both included."""
-    return [first + dt.timedelta(days=n) for n in range((last - first).days + 1)]
+def _manifest(table: str, day: dt.date | str) -> str:
+    return f"{table}/_manifests/{DAY}={day}.json"

@@ -96,7 +96,9 @@ def sample_columns(config: Config) -> tuple[Column, ...]:
     names = [column.name for column in columns] + [DAY]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError("features, lists", expected="columns of different names", found=f"'{name}' twice")
+            raise ConfigError(
+                "features, lists", expected="columns of different names", found=f"'{name}' twice"
+            )
     return columns
 
 

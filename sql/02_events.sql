@@ -1,0 +1,73 @@
+-- Grain: one row an event: an exposure (kind 0), a click (1) or a purchase (2), each once.
+-- In: raw_exposures, raw_clicks, raw_purchases: event_id, user_id, item_id, event_at (microseconds), features,
+--     reject_reason.
+-- Partitioned by user from here on: attribution and lists need no other shuffle.
+with
+
+exposures as (
+    select
+        0 as kind,
+        event_id,
+        user_id,
+        item_id,
+        event_at,
+        features,
+        reject_reason
+    from raw_exposures
+),
+
+clicks as (
+    select
+        1 as kind,
+        event_id,
+        user_id,
+        item_id,
+        event_at,
+        null as features,
+        reject_reason
+    from raw_clicks
+),
+
+purchases as (
+    select
+        2 as kind,
+        event_id,
+        user_id,
+        item_id,
+        event_at,
+        null as features,
+        reject_reason
+    from raw_purchases
+),
+
+all_events as (
+    select *
+    from exposures
+    union all
+    select *
+    from clicks
+    union all
+    select *
+    from purchases
+),
+
+numbered as (
+    select
+        *,
+        row_number() over (
+            partition by user_id, kind, event_id
+            order by event_at, item_id, xxhash64(features)
+        ) as copy
+    from all_events
+    where reject_reason is null
+)
+
+select
+    kind,
+    event_id,
+    user_id,
+    item_id,
+    event_at,
+    features
+from numbered
+where copy = 1

@@ -1,0 +1,7 @@
+-- A sample that is bought is clicked.
+select
+    exposure_id,
+    click,
+    purchase
+from samples
+where purchase > click

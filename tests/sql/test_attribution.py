@@ -1,0 +1,128 @@
+"""03_credited_events and 04_labelled_exposures: which exposure an event labels.
+
+Click window 30 minutes, purchase window 100 minutes. Expected: event id to the exposure it is credited to,
+and the exposures' labels (click, purchase).
+"""
+
+import pytest
+from pyspark.sql import SparkSession
+
+from esmm.samples import run_statement
+from tests.sql.timeline import MINUTE, bought, clicked, register_events, shown
+
+CASES = {
+    "a click goes to its exposure": ([shown(1, 0), clicked(10, 5)], {10: 1}, {1: (1, 0)}),
+    "a click at the window's edge counts": ([shown(1, 0), clicked(10, 30)], {10: 1}, {1: (1, 0)}),
+    "a click past the window's edge is an orphan": (
+        [shown(1, 0), clicked(10, 30.001)],
+        {10: None},
+        {1: (0, 0)},
+    ),
+    "a click at its exposure's own time counts": ([shown(1, 5), clicked(10, 5)], {10: 1}, {1: (1, 0)}),
+    "a click before its exposure is an orphan": ([clicked(10, 4), shown(1, 5)], {10: None}, {1: (0, 0)}),
+    "of two exposures, the last before the click is credited": (
+        [shown(1, 0), shown(2, 3), clicked(10, 5), shown(3, 6)],
+        {10: 2},
+        {1: (0, 0), 2: (1, 0), 3: (0, 0)},
+    ),
+    "of two exposures of one time, the higher id is the last": (
+        [shown(2, 0), shown(1, 0), clicked(10, 5)],
+        {10: 2},
+        {1: (0, 0), 2: (1, 0)},
+    ),
+    "an exposure outside the window does not fall back on an older one": (
+        [shown(1, 0), shown(2, 1), clicked(10, 40)],
+        {10: None},
+        {1: (0, 0), 2: (0, 0)},
+    ),
+    "another item's exposure is not credited": (
+        [shown(1, 0, item=1), clicked(10, 5, item=2)],
+        {10: None},
+        {1: (0, 0)},
+    ),
+    "two clicks on one exposure label it once": (
+        [shown(1, 0), clicked(10, 5), clicked(11, 6)],
+        {10: 1, 11: 1},
+        {1: (1, 0)},
+    ),
+    "a purchase goes to the exposure of its click": (
+        [shown(1, 0), clicked(10, 5), bought(20, 50)],
+        {10: 1, 20: 1},
+        {1: (1, 1)},
+    ),
+    "a purchase at the window's edge counts": (
+        [shown(1, 0), clicked(10, 5), bought(20, 105)],
+        {10: 1, 20: 1},
+        {1: (1, 1)},
+    ),
+    "a purchase past the window's edge is an orphan": (
+        [shown(1, 0), clicked(10, 5), bought(20, 105.001)],
+        {10: 1, 20: None},
+        {1: (1, 0)},
+    ),
+    "a purchase after two clicks goes to the last one's exposure": (
+        [shown(1, 0), clicked(10, 5), shown(2, 10), clicked(11, 12), bought(20, 50)],
+        {10: 1, 11: 2, 20: 2},
+        {1: (1, 0), 2: (1, 1)},
+    ),
+    "a purchase skips a later exposure that was not clicked": (
+        [shown(1, 0), clicked(10, 5), shown(2, 10), bought(20, 50)],
+        {10: 1, 20: 1},
+        {1: (1, 1), 2: (0, 0)},
+    ),
+    "a purchase skips a later click that is an orphan": (
+        [shown(1, 0), clicked(10, 5), clicked(11, 45), bought(20, 50)],
+        {10: 1, 11: None, 20: 1},
+        {1: (1, 1)},
+    ),
+    "a purchase without a click is an orphan": ([shown(1, 0), bought(20, 5)], {20: None}, {1: (0, 0)}),
+    "a purchase at its click's own time counts": (
+        [shown(1, 0), clicked(10, 5), bought(20, 5)],
+        {10: 1, 20: 1},
+        {1: (1, 1)},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def credited(spark: SparkSession) -> dict[tuple[int, int], int | None]:
+    """(case, event id) to the exposure credited."""
+    register_events(spark, [events for events, _, _ in CASES.values()])
+    windows = {"click_window": 30 * MINUTE, "purchase_window": 100 * MINUTE}
+    frame = run_statement(spark, "03_credited_events", windows)
+    frame.createOrReplaceTempView("credited_events")
+    return {(row["user_id"], row["event_id"]): row["exposure_id"] for row in frame.collect()}
+
+
+@pytest.fixture(scope="module")
+def labels(
+    spark: SparkSession, credited: dict[tuple[int, int], int | None]
+) -> dict[tuple[int, int], tuple[int, int]]:
+    """(case, exposure id) to (click, purchase)."""
+    bounds = {"starts_at": 0, "ends_at": 1_000 * MINUTE}
+    rows = run_statement(spark, "04_labelled_exposures", bounds).collect()
+    found = {(row["user_id"], row["exposure_id"]): (row["click"], row["purchase"]) for row in rows}
+    assert len(found) == len(rows), "an exposure has one row"
+    return found
+
+
+@pytest.mark.parametrize(("case", "name"), list(enumerate(CASES, start=1)), ids=list(CASES))
+def test_credit(credited: dict[tuple[int, int], int | None], case: int, name: str) -> None:
+    _, expected, _ = CASES[name]
+    assert {event: credited[case, event] for event in expected} == expected
+
+
+@pytest.mark.parametrize(("case", "name"), list(enumerate(CASES, start=1)), ids=list(CASES))
+def test_labels(labels: dict[tuple[int, int], tuple[int, int]], case: int, name: str) -> None:
+    _, _, expected = CASES[name]
+    assert {exposure: label for (user, exposure), label in labels.items() if user == case} == expected
+
+
+def test_only_exposures_of_the_period_are_labelled(spark: SparkSession) -> None:
+    """The bounds are [starts_at, ends_at); events after the end still label."""
+    register_events(spark, [[shown(1, 9), shown(2, 10), shown(3, 20, item=2), clicked(10, 25)]])
+    windows = {"click_window": 30 * MINUTE, "purchase_window": 100 * MINUTE}
+    run_statement(spark, "03_credited_events", windows).createOrReplaceTempView("credited_events")
+    bounds = {"starts_at": 10 * MINUTE, "ends_at": 20 * MINUTE}
+    rows = run_statement(spark, "04_labelled_exposures", bounds).collect()
+    assert [(row["exposure_id"], row["click"]) for row in rows] == [(2, 1)]
