@@ -9,7 +9,10 @@ from pyspark.sql import SparkSession
 
 MINUTE = 60_000_000
 EXPOSURE, CLICK, PURCHASE = 0, 1, 2
-EVENT_TYPE = "kind int, event_id bigint, user_id bigint, item_id bigint, event_at bigint, features struct<none: tinyint>"
+EVENT_TYPE = (
+    "kind int, event_id bigint, user_id bigint, item_id bigint, event_at bigint, "
+    "features struct<none: tinyint>"
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,122 @@
+"""The config: what is read, what is refused, and with which words."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pytest
+
+from esmm import config as configs
+from esmm.config import Config, parse
+from esmm.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("conf/*.yaml")), ids=lambda path: path.name)
+def test_every_config_of_the_repo_is_valid(path: Path) -> None:
+    assert configs.load(path).name == path.stem
+
+
+def test_overrides_reach_nested_keys_and_are_yaml() -> None:
+    overrides = ["training.ranks=3", "model.towers=[4, 2]", "lists.clicked.half_life=36h", "time_zone=UTC"]
+    config = configs.load(ROOT / "conf/demo.yaml", overrides)
+    assert config.training.ranks == 3
+    assert config.model.towers == (4, 2)
+    assert config.lists["clicked"].half_life == dt.timedelta(days=1.5)
+
+
+def test_a_config_cannot_be_changed(config: Config) -> None:
+    with pytest.raises(pydantic.ValidationError):
+        config.seed = 3
+
+
+def test_the_digest_is_that_of_the_values(values: dict[str, Any]) -> None:
+    first = parse(values).digest()
+    assert parse(values).digest() == first
+    values["seed"] += 1
+    assert parse(values).digest() != first
+
+
+def test_the_digest_does_not_depend_on_how_a_value_is_written(values: dict[str, Any]) -> None:
+    values["attribution"]["click_window"] = "60m"
+    first = parse(values).digest()
+    values["attribution"]["click_window"] = "1h"
+    assert parse(values).digest() == first
+
+
+REFUSED = {
+    "unknown key": (
+        ["training.rank=1"],
+        "training.rank: expected a known key (nearest: ranks), found an unknown one",
+    ),
+    "unknown key of a feature": (
+        ["features.price.transfrom=a"],
+        "features.price.transfrom: expected a known key (nearest: transform), found an unknown one",
+    ),
+    "unknown section": (
+        ["trainin.x=1"],
+        "trainin: expected a known key (nearest: training), found an unknown one",
+    ),
+    "wrong type": (
+        ["training.ranks=two"],
+        "training.ranks: expected a valid integer, unable to parse string as an integer, found 'two'",
+    ),
+    "not positive": (["lists.clicked.length=0"], "lists.clicked.length: expected greater than 0, found 0"),
+    "no unit": (
+        ["lists.clicked.half_life=3"],
+        "lists.clicked.half_life: expected a duration such as 90s, 30m, 12h or 7d, found 3",
+    ),
+    "negative window": (
+        ["attribution.click_window=-1d"],
+        "attribution.click_window: expected a duration such as 90s, 30m, 12h or 7d, found '-1d'",
+    ),
+    "no such time zone": (
+        ["time_zone=Mars/Olympus"],
+        "time_zone: expected a time zone of the IANA database, such as Europe/Paris, found 'Mars/Olympus'",
+    ),
+    "source without a log": (
+        ["features.user.source=user_id"],
+        "features.user.source: expected LOG.COLUMN with LOG one of exposures, items, users, clock, "
+        "found 'user_id'",
+    ),
+    "embedding that is not there": (
+        ["features.user.embedding=usr"],
+        "features.user.embedding: expected one of user, item, seller, brand, category, subcategory, context, "
+        "found 'usr'",
+    ),
+    "list of something that is no id of the item": (
+        ["lists.clicked.entities=[price]"],
+        "lists.clicked.entities: expected id features of the item (item, seller, brand, category, subcategory), "
+        "found 'price'",
+    ),
+    "feature of a log that is not named": (
+        ["logs.users=null"],
+        "logs.users: expected a log, since features.segment comes from it, found none",
+    ),
+    "no value": (["samples={}"], "samples.table: expected a value, found none"),
+    "override without a value": (["seed"], "--set: expected key=value, found 'seed'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str) -> None:
+    overrides, message = REFUSED[case]
+    with pytest.raises(ConfigError) as caught:
+        configs.load(ROOT / "conf/demo.yaml", overrides)
+    assert str(caught.value) == message
+    assert caught.value.exit_code == 2
+
+
+def test_a_file_that_is_no_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a readable config file"):
+        configs.load(tmp_path / "nowhere.yaml")
+    for text, expected in (
+        ("a: [", "expected YAML"),
+        ("- a", "expected a mapping of keys to values, found list"),
+    ):
+        (tmp_path / "broken.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=expected) as caught:
+            configs.load(tmp_path / "broken.yaml")
+        assert "\n" not in str(caught.value)
