@@ -85,9 +85,9 @@ def days(first: dt.datetime, last: dt.datetime) -> list[dt.date]:
     return [first.date() + dt.timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def local_time(time: dt.datetime | None, config: configs.Config) -> dt.datetime | None:
+def local_time(time: dt.datetime, config: configs.Config) -> dt.datetime:
     """A time of the command line, which is one of the config's time zone."""
-    return None if time is None else time.replace(tzinfo=ZoneInfo(config.time_zone))
+    return time.replace(tzinfo=ZoneInfo(config.time_zone))
 
 
 def spark_settings(config: configs.Config) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def main(
     """Build the samples of every day from --from to --to and publish them."""
     config = cli.read_config(config_file, overrides)
     days = cli.days(first, last)
-    until = cli.local_time(logs_until, config)
+    until = cli.local_time(logs_until, config) if logs_until else None
     spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
     try:
         built = samples.build(spark, config, days, logs_until=until, allow_immature=allow_immature)

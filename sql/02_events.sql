@@ -51,6 +51,13 @@ all_events as (
     from purchases
 ),
 
+by_user as (
+    select *
+    from all_events
+    where reject_reason is null
+    distribute by user_id
+),
+
 numbered as (
     select
         *,
@@ -58,8 +65,7 @@ numbered as (
             partition by user_id, kind, event_id
             order by event_at, item_id, xxhash64(features)
         ) as copy
-    from all_events
-    where reject_reason is null
+    from by_user
 )
 
 select

@@ -1,0 +1,101 @@
+"""A published model, applied to a DataFrame by a pandas UDF, and the nightly table of scores.
+
+    scored = with_predictions(rows, config, version)     # rows + pctr, pcvr, pctcvr (float)
+    score(spark, config, day, as_of, version)            # candidates to the day's partition of the table
+
+TensorFlow is loaded where the rows are, inside the Python workers, once each: the driver and Spark's worker
+daemon, which forks, never import it.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from esmm import candidates, samples, schema
+from esmm.config import Config
+from esmm.publish import Manifest, Table, new_run
+from esmm.schema import Column
+
+PREDICTIONS = ("pctr", "pcvr", "pctcvr")
+"""P(click | shown), P(purchase | clicked, shown) and P(click and purchase | shown)."""
+
+Predict = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def with_predictions(rows: DataFrame, config: Config, version: str) -> DataFrame:
+    """Rows that have the columns of `esmm.schema.feature_columns`, with pctr, pcvr and pctcvr added.
+
+    Only the features cross to Python; whatever else a row has stays where it is.
+    """
+    columns = schema.feature_columns(config)
+    predict = _udf(config.scoring.models, version, columns, config.scoring.batch_size)
+    features = F.struct(*[F.col(column.name) for column in columns])
+    return rows.withColumn("prediction", predict(features)).select(*rows.columns, "prediction.*")
+
+
+def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime, version: str) -> Manifest:
+    """Score all candidates as they stood at a time, rank them within each user, publish the day.
+
+    Raises DataError where the candidates or the model are not usable, ConflictError where another run
+    scores the day; then nothing is published.
+    """
+    table, run = Table(config.scoring.table), new_run()
+    with table.claimed([day], run):
+        rows = candidates.features(spark, config, as_of)
+        with_predictions(rows, config, version).createOrReplaceTempView("scored")
+        ranked = samples.run_statement(spark, "09_ranked", {"model_version": version, "ds": str(day)})
+        try:
+            ranked.write.partitionBy(schema.DAY).parquet(table.stage(run))
+            facts = {"model": version, "as_of": as_of.isoformat()}
+            return table.publish(day, run, config=config.digest(), facts=facts)
+        except BaseException:
+            table.discard(run)
+            raise
+
+
+def _udf(models: str, version: str, columns: tuple[Column, ...], batch_size: int) -> Any:
+    """The pandas UDF from a struct of features to a struct of predictions."""
+
+    @F.pandas_udf(", ".join(f"{name} float" for name in PREDICTIONS))  # type: ignore[call-overload]
+    def predict(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        model = _model(models, version)
+        for batch in batches:
+            arrays = {column.name: to_array(batch[column.name], column) for column in columns}
+            yield pd.DataFrame(predict_in_batches(model, arrays, batch_size))
+
+    return predict
+
+
+@lru_cache(maxsize=1)
+def _model(models: str, version: str) -> Predict:
+    """The model, fetched, verified and loaded once a Python worker, on the cores of one task."""
+    from esmm import export
+
+    return export.load(models, version)
+
+
+def to_array(values: "pd.Series[Any]", column: Column) -> np.ndarray:
+    """A column of a batch as the model takes it: [rows], or [rows, length] for a list."""
+    if column.length is None:
+        return values.to_numpy(dtype=column.type)
+    if values.empty:
+        return np.empty((0, column.length), column.type)
+    return np.stack(values.to_numpy()).astype(column.type, copy=False)
+
+
+def predict_in_batches(
+    model: Predict, arrays: Mapping[str, np.ndarray], batch_size: int
+) -> dict[str, np.ndarray]:
+    """The model's predictions, float32 [rows] each, made of batches of at most `batch_size` rows."""
+    rows = len(next(iter(arrays.values())))
+    parts = [
+        model({name: array[start : start + batch_size] for name, array in arrays.items()})
+        for start in range(0, rows, batch_size)
+    ]
+    return {name: np.concatenate([part[name] for part in parts] or [np.empty(0, "float32")]) for name in PREDICTIONS}
