@@ -1,12 +1,15 @@
 """What tests share: a small config and one Spark session."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 # Before TensorFlow is imported anywhere: its log on standard error is not what a test is about.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Spark's Python workers run in the environment of the tests, not in whatever python3 comes first on the PATH.
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 import pytest
 import yaml

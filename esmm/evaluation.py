@@ -1,0 +1,183 @@
+"""Predictions on held-out days to metrics, beside what popularity and the truth would have scored.
+
+    samples = held_out(spark, config, days)
+    predictions = scoring.with_predictions(samples, config, version)
+    evaluation = evaluate(spark, config, predictions, model=version, days=days, popularity_days=earlier)
+    evaluation.metrics.result()["ctr"]["auc"]       # 0.7431
+
+Each Spark worker sums its rows into one vector (`esmm.metrics`); what leaves it is the vector's entries that
+are not 0, and Spark adds those up. So one pass over the rows is enough, and what the driver gets is bounded
+by the number of bins, whatever the number of rows.
+
+Two yardsticks are measured on the same rows. Item popularity, the click rate of the item in earlier days, is
+what a model must beat. The true probabilities, which only simulated logs have, are what none can but by luck.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from esmm import inputs, samples
+from esmm.config import Config, Log
+from esmm.errors import DataError
+from esmm.metrics import Additive, Agreement, Floats, Metrics, TaskMetrics
+from esmm.publish import Table
+from esmm.scoring import PREDICTIONS
+
+POPULARITY_PRIOR = 20.0
+"""Exposures at the rate of all items that an item's own are mixed with."""
+
+_LABELS = ("click", "purchase", "weight")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one model's predictions on some days are worth."""
+
+    name: str
+    """The config's."""
+    model: str
+    """The version."""
+    days: tuple[dt.date, ...]
+    popularity_days: tuple[dt.date, ...]
+    """The days that the popularity of items was learnt from."""
+    metrics: Metrics
+    popularity: TaskMetrics | None
+    """Click, predicted by the item's popularity; None without days to learn it from."""
+    truth: Metrics | None
+    """The three tasks, predicted by the true probabilities; None where these are not known."""
+    pcvr: Agreement | None
+    """pCVR and the true one, over all rows, clicked or not; None where the truth is not known."""
+
+
+class _Sums(Additive):
+    """All states of an evaluation in one vector."""
+
+    SIZE = 2 * Metrics.SIZE + TaskMetrics.SIZE + Agreement.SIZE
+
+    def __init__(self, vector: Floats | None = None) -> None:
+        super().__init__(vector)
+        ends = np.cumsum([Metrics.SIZE, Metrics.SIZE, TaskMetrics.SIZE])
+        model, truth, popularity, pcvr = np.split(self.vector, ends)
+        self.model, self.truth = Metrics(model), Metrics(truth)
+        self.popularity, self.pcvr = TaskMetrics(popularity), Agreement(pcvr)
+
+    def update(self, rows: Mapping[str, Floats]) -> None:
+        labels = {name: rows[name] for name in _LABELS}
+        self.model.update(**labels, **{name: rows[name] for name in PREDICTIONS})
+        if "popularity" in rows:
+            self.popularity.update(rows["click"], rows["weight"], rows["popularity"])
+        if "true_pctr" in rows:
+            pctr, pcvr = rows["true_pctr"], rows["true_pcvr"]
+            self.truth.update(**labels, pctr=pctr, pcvr=pcvr, pctcvr=pctr * pcvr)
+            self.pcvr.update(rows["weight"], rows["pcvr"], pcvr)
+
+
+def days_before(config: Config, day: dt.date) -> list[dt.date]:
+    """The published days before a day, from which popularity may be learnt."""
+    return [earlier for earlier in Table(config.samples.table).days() if earlier < day]
+
+
+def held_out(spark: SparkSession, config: Config, days: Sequence[dt.date]) -> DataFrame:
+    """The samples of published days; raises DataError, naming the day, where one is missing or empty."""
+    table = Table(config.samples.table)
+    for day in days:
+        if not table.manifest(day).rows:
+            raise DataError(f"{table.root}/ds={day}", expected="at least one sample", found="an empty day")
+    return spark.read.parquet(*table.files(days))
+
+
+def evaluate(
+    spark: SparkSession,
+    config: Config,
+    predictions: DataFrame,
+    *,
+    model: str,
+    days: Sequence[dt.date],
+    popularity_days: Sequence[dt.date],
+) -> Evaluation:
+    """Measure predictions: samples with the columns pctr, pcvr and pctcvr. They are read once.
+
+    Raises DataError where there are no rows of a weight above 0, a prediction is no probability, a day to
+    learn popularity from is not published, or the truth does not cover the rows.
+    """
+    columns = [*_LABELS, *PREDICTIONS]
+    # Before the joins: lists would otherwise travel through their shuffles.
+    predictions = predictions.select("exposure_id", "item_id", *columns)
+    if popularity_days:
+        predictions = _with_popularity(spark, predictions, held_out(spark, config, popularity_days))
+        columns.append("popularity")
+    if config.evaluation.truth is not None:
+        predictions = _with_truth(spark, predictions, config.evaluation.truth)
+        columns += ["true_pctr", "true_pcvr"]
+    sums = _summed(predictions.select([F.col(name).cast("double") for name in columns]))
+    if not sums.model.ctr.rows and not sums.model.ctr.invalid:
+        raise DataError("predictions", expected="rows of a weight above 0", found="none")
+    sums.model.result()  # raises now what would otherwise be raised when the report is written
+    if sums.popularity.invalid:
+        raise DataError("days to learn popularity from", expected="samples of a weight above 0", found="none")
+    if sums.truth.ctr.invalid:
+        raise DataError("evaluation.truth", expected="two true probabilities for every exposure",
+                        found=f"none for {sums.truth.ctr.invalid:,} of {sums.model.ctr.rows:,}")  # fmt: skip
+    truth_known = config.evaluation.truth is not None
+    return Evaluation(
+        name=config.name,
+        model=model,
+        days=tuple(days),
+        popularity_days=tuple(popularity_days),
+        metrics=sums.model,
+        popularity=sums.popularity if popularity_days else None,
+        truth=sums.truth if truth_known else None,
+        pcvr=sums.pcvr if truth_known else None,
+    )
+
+
+def _with_popularity(spark: SparkSession, predictions: DataFrame, earlier: DataFrame) -> DataFrame:
+    """The rows with `popularity`, null where no sample has a weight."""
+    predictions.createOrReplaceTempView("predictions")
+    earlier.createOrReplaceTempView("samples")
+    return samples.run_statement(spark, "popularity", {"prior": POPULARITY_PRIOR})
+
+
+def _with_truth(spark: SparkSession, predictions: DataFrame, path: str) -> DataFrame:
+    """The rows with true_pctr and true_pcvr, null where the truth lacks the exposure."""
+    where = "evaluation.truth"
+    try:
+        source = inputs.Input(spark, where, Log(path=path))
+        truth = source.frame.select(
+            source.id("exposure_id").alias("exposure_id"),
+            F.col(source.column("pctr")).alias("true_pctr"),
+            F.col(source.column("pcvr")).alias("true_pcvr"),
+        )
+    except DataError as error:
+        raise DataError(where, expected=error.expected, found=error.found) from None
+    twice = truth.groupBy("exposure_id").count().where("count > 1").first()
+    if twice is not None:
+        raise DataError(where, expected="one row an exposure", found=f"{twice['count']} of one exposure")
+    return predictions.join(truth, "exposure_id", "left")
+
+
+def _summed(rows: DataFrame) -> _Sums:
+    """The states of all rows, each partition's summed by a worker and these by Spark."""
+    partial = rows.mapInArrow(_partial, "position int, amount double")
+    total = partial.groupBy("position").agg(F.sum("amount").alias("amount")).toPandas()
+    sums = _Sums()
+    sums.vector[total["position"].to_numpy()] = total["amount"].to_numpy()
+    return sums
+
+
+def _partial(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """A partition's rows to the entries of their `_Sums` that are not 0. Runs in Spark's Python workers."""
+    sums = _Sums()
+    for batch in batches:
+        # A null, which a join leaves where it found nothing, becomes NaN and counts as invalid.
+        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
+        sums.update(dict(zip(batch.schema.names, columns, strict=True)))
+    positions = np.flatnonzero(sums.vector)
+    arrays = [pa.array(positions, pa.int32()), pa.array(sums.vector[positions])]
+    yield pa.RecordBatch.from_arrays(arrays, ["position", "amount"])

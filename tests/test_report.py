@@ -1,0 +1,192 @@
+"""The report: keys that do not change, a page that needs nothing else, files that appear whole."""
+
+import datetime as dt
+import io
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from rich.console import Console
+
+from esmm import report
+from esmm.config import Config
+from esmm.evaluation import Evaluation
+from esmm.metrics import Agreement, Metrics, TaskMetrics
+
+ROOT = Path(__file__).resolve().parent.parent
+DAY = dt.date(2026, 4, 1)
+
+
+@pytest.fixture(scope="module")
+def full() -> Evaluation:
+    """An evaluation with both yardsticks."""
+    rng = np.random.default_rng(0)
+    pctr, pcvr = rng.random((2, 4_000)) * 0.4
+    click = rng.random(4_000) < pctr
+    purchase = click & (rng.random(4_000) < pcvr)
+    model, truth, popularity, agreement = Metrics(), Metrics(), TaskMetrics(), Agreement()
+    model.update(click, purchase, np.ones(4_000), pctr * 0.8, pcvr, pctr * 0.8 * pcvr)
+    truth.update(click, purchase, np.ones(4_000), pctr, pcvr, pctr * pcvr)
+    popularity.update(click, np.ones(4_000), np.full(4_000, 0.2))
+    agreement.update(np.ones(4_000), pcvr, pcvr)
+    days = tuple(DAY - dt.timedelta(days=n) for n in (3, 2, 1))
+    return Evaluation("demo", "v7", (DAY,), days, model, popularity, truth, agreement)
+
+
+@pytest.fixture(scope="module")
+def bare() -> Evaluation:
+    """Two rows without a click, and no yardstick."""
+    model = Metrics()
+    model.update([0, 0], [0, 0], [1, 1], [0.1, 0.2], [0.1, 0.2], [0.01, 0.04])
+    return Evaluation("demo", "v7", (DAY, DAY + dt.timedelta(days=1)), (), model, None, None, None)
+
+
+def test_the_keys_are_stable(full: Evaluation, bare: Evaluation) -> None:
+    of_task = {"rows", "weight", "auc", "log_loss", "pcoc", "mean_prediction", "mean_label"}
+    for evaluation in (full, bare):
+        found = report.as_dict(evaluation)
+        assert list(found) == [
+            "name", "model", "days", "popularity_days", "rows", "ctr", "cvr", "ctcvr", "pcvr_all_rows", "baselines"
+        ]  # fmt: skip
+        assert all(set(found[task]) == of_task for task in ("ctr", "cvr", "ctcvr"))
+        assert list(found["baselines"]) == ["popularity", "truth"]
+    found = report.as_dict(full)
+    assert (found["model"], found["days"], found["popularity_days"][0]) == (
+        "v7",
+        ["2026-04-01"],
+        "2026-03-29",
+    )
+    assert found["rows"] == 4_000
+    assert set(found["baselines"]["popularity"]) == {"ctr"}
+    assert found["baselines"]["popularity"]["ctr"]["auc"] == 0.5
+    assert set(found["baselines"]["truth"]) == {"ctr", "cvr", "ctcvr"}
+    assert found["pcvr_all_rows"]["correlation"] == pytest.approx(1)
+    found = report.as_dict(bare)
+    assert found["baselines"] == {"popularity": None, "truth": None}
+    assert found["pcvr_all_rows"] is None
+
+
+def test_the_lines_of_aucs(full: Evaluation, bare: Evaluation) -> None:
+    patterns = [
+        r"CTR AUC 0\.\d{4}",
+        r"CVR AUC 0\.\d{4} \(clicked\)",
+        r"CTCVR AUC 0\.\d{4}",
+        r"Item popularity CTR AUC 0\.5000",
+    ]
+    lines = report.auc_lines(full)
+    assert len(lines) == len(patterns)
+    for line, pattern in zip(lines, patterns, strict=True):
+        assert re.fullmatch(pattern, line)
+    assert report.auc_lines(bare) == [
+        "CTR AUC not defined: it takes rows of both labels",
+        "CVR AUC not defined (clicked): it takes rows of both labels",
+        "CTCVR AUC not defined: it takes rows of both labels",
+    ]
+
+
+def test_the_table_fits_a_terminal(full: Evaluation, bare: Evaluation) -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(report.table(full))
+    console.print(report.table(bare))
+    text = console.export_text()
+    assert "…" not in text
+    assert f"{report.as_dict(full)['ctr']['auc']:.4f}" in text
+    assert re.search(r"CTR +2 +– ", text)
+
+
+class _Page(HTMLParser):
+    """Which tags are opened and not closed, and what they point to."""
+
+    VOID = ("meta", "br", "hr", "img", "link", "input")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "xlink:href") and value]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_nothing_else(full: Evaluation, bare: Evaluation) -> None:
+    for evaluation in (full, bare):
+        text = report.html(evaluation)
+        page = _Page(text)
+        assert page.open == []
+        assert not page.tags & {"script", "link", "img", "iframe"}
+        assert all(address.startswith("#") for address in page.addresses)
+        assert "url(http" not in text
+        assert "@import" not in text
+    assert report.html(full).count("<svg") == 3
+    assert f"{report.as_dict(full)['ctcvr']['auc']:.4f}" in report.html(full)
+    assert report.html(bare).count("<svg") == 0
+    assert "not defined: it takes rows of both labels" in report.html(bare)
+
+
+def test_the_page_is_the_same_for_the_same_evaluation(full: Evaluation) -> None:
+    assert report.html(full) == report.html(full)
+
+
+def test_what_comes_from_outside_is_escaped(full: Evaluation) -> None:
+    page = report.html(replace(full, model="<script>alert(1)</script>"))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize("protocol", ["", "memory:/"])
+def test_both_files_are_written_whole(
+    full: Evaluation, config: Config, tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = f"{protocol}{tmp_path}/out"
+    config = config.model_copy(
+        update={"evaluation": config.evaluation.model_copy(update={"directory": directory})}
+    )
+    assert report.write(config, full) == f"{directory}/evaluation.html"
+    fs, path = fsspec.core.url_to_fs(directory)
+    assert json.loads(fs.cat_file(f"{path}/evaluation.json")) == report.as_dict(full)
+    assert fs.cat_file(f"{path}/evaluation.html").decode() == report.html(full)
+    assert {name.rpartition("/")[2] for name in fs.ls(path, detail=False)} == {
+        "evaluation.json",
+        "evaluation.html",
+    }
+
+    # A page that cannot be made leaves both files as they were.
+    monkeypatch.setattr(report, "html", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report.write(config, replace(full, model="v8"))
+    assert json.loads(fs.cat_file(f"{path}/evaluation.json"))["model"] == "v7"
+
+
+def test_the_template_is_found_in_a_zip(tmp_path: Path) -> None:
+    """As a cluster's job has the package: in the zip of --py-files, without a checkout."""
+    with zipfile.ZipFile(tmp_path / "esmm.zip", "w") as archive:
+        for path in [*(ROOT / "esmm").rglob("*.py"), *(ROOT / "esmm").rglob("*.j2")]:
+            archive.write(path, path.relative_to(ROOT))
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'esmm.zip')!r})\n"
+        "import datetime as dt, esmm.report as report\n"
+        "from esmm.evaluation import Evaluation\n"
+        "from esmm.metrics import Metrics\n"
+        "assert '.zip' in report.__file__\n"
+        "day = dt.date(2026, 4, 1)\n"
+        "sys.stdout.write(report.html(Evaluation('demo', 'v7', (day,), (), Metrics(), None, None, None)))\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("<!doctype html>")
