@@ -50,7 +50,7 @@ def _time_zone(value: object) -> object:
 
 
 def _write_duration(value: dt.timedelta) -> str:
-    return f"{value.total_seconds():g}s"
+    return f"{value.total_seconds():.15g}s"
 
 
 Duration = Annotated[dt.timedelta, BeforeValidator(_duration), PlainSerializer(_write_duration)]
@@ -194,8 +194,9 @@ class Training(_Section):
     """Times that every sample is used."""
     learning_rate: float = Field(default=0.05, gt=0)
     """Adagrad's."""
-    initial_accumulator: float = Field(default=0.1, gt=0)
-    """What Adagrad's sums of squared gradients start from."""
+    initial_accumulator: float = Field(default=1e-5, gt=0)
+    """What Adagrad's sums of squared gradients start from. A row of a table sees the gradient of a few samples of
+    a batch, divided by the whole batch: from 0.1, as libraries have it, it would hardly ever learn."""
     reader_threads: Positive = 2
     """Threads of a rank that decode Parquet."""
     threads: Positive | None = None
@@ -255,6 +256,20 @@ class Simulation(_Section):
     """How strongly the policy prefers what the user likes; 0 shows at random."""
     agreement: float = Field(default=0.6, ge=-1, le=1)
     """Correlation of what a user likes to click and what it likes to buy."""
+    confounding: float = Field(default=0.0, ge=-1, le=1)
+    """Correlation of click and purchase given the features: what no feature shows moves both."""
+    cold_items: Probability = 0.0
+    """Share of the items that come onto the market after the first day, each on a day drawn at random."""
+    late_purchases: Probability = 0.0
+    """Share of the purchases that come after the purchase window, within three times its length."""
+    duplicates: Probability = 0.01
+    """Share of the logs' rows that are there twice."""
+    late_rows: Probability = 0.01
+    """Share of the logs' rows that arrive a day late."""
+    orphans: Probability = 0.005
+    """Clicks that no exposure explains, as a share of the clicks, and purchases likewise."""
+    candidates_per_user: Positive = 20
+    """Items to score for each user, about."""
 
 
 class Config(_Section):
