@@ -102,6 +102,11 @@ def sample_columns(config: Config) -> tuple[Column, ...]:
     return columns
 
 
+def training_columns(config: Config) -> tuple[Column, ...]:
+    """The columns that training reads: what the model takes and what it is fitted to."""
+    return (*LABELS, WEIGHT, *feature_columns(config))
+
+
 def arrow_schema(config: Config) -> pa.Schema:
     """The samples' schema as Arrow reads it."""
     return pa.schema([column.arrow for column in sample_columns(config)])

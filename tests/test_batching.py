@@ -1,0 +1,112 @@
+"""Batches cut from row groups: against the rows' numbers, put in order by hand."""
+
+import weakref
+from collections.abc import Iterator
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esmm import batching
+from esmm.batching import Arrays, cut, in_order, padding, shuffled
+from esmm.schema import Column, Role
+from tests.sample_files import COLUMNS, expected
+
+SIZES = st.lists(st.integers(1, 30), max_size=12)
+
+
+def groups(sizes: list[int]) -> Iterator[Arrays]:
+    start = 0
+    for size in sizes:
+        yield expected(np.arange(start, start + size))
+        start += size
+
+
+def test_the_example_of_the_module() -> None:
+    columns = [Column("item", "int64", Role.FEATURE)]
+    row_groups = [{"item": np.array([10, 11, 12])}, {"item": np.array([13, 14])}]
+    batches = [batch["item"].tolist() for batch in cut(in_order(row_groups), columns, 4)]
+    assert batches == [[10, 11, 12, 13], [14, -1, -1, -1]]
+
+
+def test_padding_weighs_nothing() -> None:
+    batch = padding(COLUMNS, 2)
+    assert {name: array.tolist() for name, array in batch.items()} == {
+        "user_id": [-1, -1], "click": [0, 0], "weight": [0, 0], "seller": [-1, -1], "price": [0, 0],
+        "clicked_seller": [[-1, -1, -1], [-1, -1, -1]], "clicked_weight": [[0, 0, 0], [0, 0, 0]],
+    }  # fmt: skip
+    assert [str(array.dtype) for array in batch.values()] == [column.type for column in COLUMNS]
+
+
+@given(
+    sizes=SIZES, batch_size=st.integers(1, 40), seed=st.none() | st.integers(-2, 2), part=st.integers(1, 40)
+)
+def test_batches_hold_the_rows_of_the_blocks_in_turn(
+    sizes: list[int], batch_size: int, seed: int | None, part: int
+) -> None:
+    with mock.patch.object(batching, "_PART_ROWS", part):
+        check_batches(sizes, batch_size, seed)
+
+
+def check_batches(sizes: list[int], batch_size: int, seed: int | None) -> None:
+    def blocks() -> Iterator[batching.Block]:
+        return in_order(groups(sizes)) if seed is None else shuffled(groups(sizes), seed, 0, 0)
+
+    order: list[int] = []
+    for parts, rows in blocks():
+        order += np.concatenate([part["user_id"] for part in parts])[rows].tolist()
+    assert sorted(order) == list(range(sum(sizes)))
+    if seed is None:
+        assert order == sorted(order)
+    batches = list(cut(blocks(), COLUMNS, batch_size))
+    assert len(batches) == -(-sum(sizes) // batch_size)
+    for number, batch in enumerate(batches):
+        due = order[number * batch_size : (number + 1) * batch_size]
+        assert sorted(batch["user_id"][: len(due)]) == sorted(due)
+        for name, values in expected(batch["user_id"][: len(due)]).items():
+            assert batch[name].shape == (batch_size, *values.shape[1:])
+            np.testing.assert_array_equal(batch[name][: len(due)], values)
+            np.testing.assert_array_equal(
+                batch[name][len(due) :], padding(COLUMNS, batch_size)[name][len(due) :]
+            )
+
+
+def test_rows_change_places_within_blocks_of_several_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "_PART_ROWS", 4)
+    monkeypatch.setattr(batching, "_BLOCK_PARTS", 2)
+    blocks = list(shuffled(groups([3, 3, 5, 4, 4, 2]), seed=1, epoch=0, rank=0))
+    assert [[len(part["user_id"]) for part in parts] for parts, _ in blocks] == [[6, 5], [4, 4], [2]]
+    assert [sorted(order) for _, order in blocks] == [list(range(11)), list(range(8)), list(range(2))]
+    assert any(number >= 6 for number in blocks[0][1][:6])
+
+
+def test_the_order_of_rows_is_the_seeds_the_epochs_and_the_ranks() -> None:
+    def order(seed: int, epoch: int, rank: int) -> list[int]:
+        return [row for _, rows in shuffled(groups([50]), seed, epoch, rank) for row in rows]
+
+    assert order(1, 2, 3) == order(1, 2, 3)
+    assert len({tuple(order(*key)) for key in [(1, 2, 3), (-1, 2, 3), (0, 2, 3), (1, 0, 3), (1, 2, 0)]}) == 5
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_a_block_is_gone_before_the_next_one_is_gathered(
+    seed: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "_PART_ROWS", 10)
+    watching: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    def watched() -> Iterator[Arrays]:
+        nonlocal most
+        for arrays in groups([10] * 40):
+            watching.append(weakref.ref(arrays["user_id"]))
+            most = max(most, sum(reference() is not None for reference in watching))
+            yield arrays
+            del arrays
+
+    blocks = in_order(watched()) if seed is None else shuffled(watched(), seed, 0, 0)
+    rows = sum(int(batch["weight"].sum()) for batch in cut(blocks, COLUMNS, 16))
+    assert rows == 400
+    assert most <= (2 if seed is None else 4 + 1)
