@@ -30,6 +30,10 @@ class DataError(JobError):
     exit_code = 1
 
 
+class RankLostError(DataError):
+    """A rank broke off because another one had stopped: that one's error says why."""
+
+
 class ConfigError(JobError):
     """The command line or the config is wrong: exit code 2."""
 

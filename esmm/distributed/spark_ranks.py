@@ -1,0 +1,179 @@
+"""Horovod ranks on Spark: one process a Spark task, their lines on the driver's terminal as they are written.
+
+    result = run(spark.sparkContext, config, plan, days)     # config.training.ranks ranks
+
+The driver never loads TensorFlow, and the ranks never open Spark: a rank is a process of its own that gets
+the config and the reading plan as JSON, and gives back a plain dictionary.
+"""
+
+import codecs
+import datetime as dt
+import json
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TextIO
+
+import horovod.spark
+import structlog
+from horovod.runner.common.util import network
+from horovod.runner.common.util.timeout import TimeoutException
+from pyspark import SparkContext
+
+import esmm
+from esmm import cli
+from esmm import config as configs
+from esmm.config import Config
+from esmm.distributed.launch import use_threads
+from esmm.errors import DataError, JobError, RankLostError
+from esmm.plan import ReadingPlan
+
+if TYPE_CHECKING:
+    from esmm.training import Result
+
+log = structlog.get_logger()
+
+_HANDED_ON = ("TF_", "HOROVOD_", "ESMM_", "OMP_")
+"""Environment variables of the driver that ranks get too, by their beginnings."""
+
+
+def run(spark: SparkContext, config: Config, plan: ReadingPlan, days: Sequence[dt.date]) -> "Result":
+    """Train with `training.ranks` ranks, each a process started by a Spark task; their lines come out here.
+
+    Raises DataError where Spark has too few task slots (within `training.start_timeout`) or a rank dies, and
+    what `esmm.training.train` raises on a rank.
+    """
+    ranks, timeout = config.training.ranks, config.training.start_timeout
+    master = spark.master or ""
+    if master == "local" or master.startswith("local["):
+        _check_slots(spark, ranks)  # of which no more will come
+    arguments = (config.model_dump_json(), plan.model_dump_json(), [str(day) for day in days])
+    try:
+        with _lines_at_once(), _one_line_a_thread():
+            outcomes = horovod.spark.run(
+                _rank_function(_places_of_code(spark)),
+                arguments,
+                num_proc=ranks,
+                use_gloo=True,
+                start_timeout=math.ceil(timeout.total_seconds()),
+                env=_environment(os.environ),
+                stdout=sys.stdout,
+                stderr=sys.stderr,
+                nics=set(config.training.nics) or None,
+                verbose=0,
+            )
+    except TimeoutException:
+        _check_slots(spark, ranks)
+        raise DataError("training.start_timeout", expected=f"{ranks} ranks to start within {timeout}",
+                        found="fewer, though Spark has the slots") from None  # fmt: skip
+    except RuntimeError as error:
+        found = " ".join(str(error).rpartition("Process name:")[2].split())
+        raise DataError("training", expected="all ranks to finish", found=f"rank {found}") from error
+    return _first_result(outcomes)
+
+
+def run_rank(config_json: str, plan_json: str, days: Sequence[str]) -> "Result | JobError":
+    """One of Spark's ranks, in a process of its own. A JobError is returned: raised, it would become text."""
+    from esmm.distributed.exchange import joined
+    from esmm.training import train
+
+    cli.configure_log()
+    config = configs.parse(json.loads(config_json))
+    plan = ReadingPlan.model_validate_json(plan_json)
+    try:
+        with joined() as exchange:
+            use_threads(config, exchange.local_size)
+            return train(config, plan, exchange, [dt.date.fromisoformat(day) for day in days])
+    except JobError as error:
+        return error
+
+
+def _rank_function(places: list[str]) -> Callable[..., "Result | JobError"]:
+    """`run_rank`, as a function that a process can unpickle before it finds this project's code.
+
+    It is defined in here, so that it is pickled by value; Spark's --py-files are known to Spark's own
+    workers, and not to the processes that they start.
+    """
+
+    def rank(*arguments: Any) -> Any:
+        import sys
+
+        sys.path[:0] = places
+        from esmm.distributed import spark_ranks
+
+        return spark_ranks.run_rank(*arguments)
+
+    return rank
+
+
+def _places_of_code(spark: SparkContext) -> list[str]:
+    """Where a rank may find this project's code: where the driver does, or in an executor's own directory."""
+    archives = [path for path in spark.getConf().get("spark.submit.pyFiles", "").split(",") if path]
+    return [str(Path(esmm.__file__).parent.parent), *(path.rpartition("/")[2] for path in archives)]
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """What ranks get beside the environment of Spark's executors: Horovod hands on nothing by itself."""
+    own = {name: value for name, value in variables.items() if name.startswith(_HANDED_ON)}
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", **own}
+
+
+def _check_slots(spark: SparkContext, ranks: int) -> None:
+    """Raise DataError where Spark cannot run as many tasks at a time as there are ranks."""
+    context = spark._jsc.sc()
+    slots = context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile())
+    if slots < ranks:
+        raise DataError(
+            "training.ranks", expected=f"{ranks} free task slots in Spark, one a rank", found=str(slots)
+        )
+
+
+def _first_result(outcomes: "Sequence[Result | JobError]") -> "Result":
+    """Rank 0's result, or the error that the others' followed from."""
+    errors = [outcome for outcome in outcomes if isinstance(outcome, JobError)]
+    for error in sorted(errors, key=lambda error: isinstance(error, RankLostError)):
+        raise error
+    result = outcomes[0]
+    assert not isinstance(result, JobError)
+    return result
+
+
+@contextmanager
+def _lines_at_once() -> Iterator[None]:
+    """Show a rank's lines when it writes them: Horovod's client waits for 64 KiB of them."""
+
+    def copy(source: Any, target: TextIO) -> None:
+        decoder, pending = codecs.getincrementaldecoder("utf-8")("replace"), ""
+        while data := source.stream.read1():
+            lines, newline, pending = (pending + decoder.decode(data)).rpartition("\n")
+            target.write(lines + newline)
+            target.flush()
+        target.write(pending)
+
+    standard = network.shutil
+    network.shutil = SimpleNamespace(copyfileobj=copy)
+    try:
+        yield
+    finally:
+        network.shutil = standard
+
+
+@contextmanager
+def _one_line_a_thread() -> Iterator[None]:
+    """Say in one line what ended one of Horovod's threads: `run` raises what follows from it."""
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        first, *_ = str(ended.exc_value).splitlines() or [""]
+        log.warning("Horovod's launcher", thread_ended_by=f"{ended.exc_type.__name__}: {first}")
+
+    standard = threading.excepthook
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = standard

@@ -1,0 +1,117 @@
+"""A trained model as a SavedModel that takes raw features by name, and back from its version.
+
+    version = export(model, config, config.scoring.models, {"days": ["2026-03-24"], "rows": 50_000})
+    predict = load(config.scoring.models, version)
+    predict({"seller": [7, -1], "clicked_seller": [[9, -1], [-1, -1]], …})
+    # {"pctr": [0.31, 0.12], "pcvr": [0.08, 0.05], "pctcvr": [0.025, 0.006]}, float32
+
+Hashing, pooling and towers are in the graph: serving takes TensorFlow and no code of this project's.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+import tensorflow as tf
+
+from esmm import versions
+from esmm.config import Config
+from esmm.errors import DataError
+from esmm.models import Model
+from esmm.schema import Column, feature_columns
+
+log = structlog.get_logger()
+
+_PACKAGES = ("tensorflow-cpu", "horovod", "petastorm", "pyarrow", "numpy")
+
+
+class Predictor:
+    """A loaded model: columns in, probabilities out."""
+
+    def __init__(self, directory: Path, facts: dict[str, Any]) -> None:
+        self.facts = facts
+        """What the manifest states: the config, the columns, days, rows, metrics, packages."""
+        self._loaded = tf.saved_model.load(str(directory))  # the function alone does not keep its variables
+        self._serve = self._loaded.signatures["serving_default"]
+        _, self._inputs = self._serve.structured_input_signature
+
+    def __call__(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """pctr, pcvr and pctcvr, float32 [rows], of the rows of some columns.
+
+        A scalar column is an array [rows], a list [rows, length]; columns that the model does not take are left
+        out. Raises DataError, naming the column, where one is missing or has another shape.
+        """
+        found = self._serve(**{name: _tensor(columns, name, spec) for name, spec in self._inputs.items()})
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+def export(model: Model, config: Config, models: str, facts: dict[str, Any]) -> str:
+    """Publish a model as a new version below `models`; returns the version, which sorts by time.
+
+    Its signature `serving_default` takes the columns of `esmm.schema.feature_columns` by name, [None] or
+    [None, length] of their types, and gives pctr, pcvr and pctcvr, float32 [None]. Nothing is dropped out.
+    The manifest states `facts` and, beside them, the config with its digest, the columns and the packages.
+    """
+    version = versions.new_version()
+    columns = feature_columns(config)
+    stated = {
+        "config": config.model_dump(mode="json"),
+        "config_digest": config.digest(),
+        "columns": {column.name: {"type": column.type, "length": column.length} for column in columns},
+        "packages": {package: metadata.version(package) for package in _PACKAGES},
+        **facts,
+    }
+    served = _Served(model)
+    signature = served.serve.get_concrete_function(**{column.name: _spec(column) for column in columns})
+    with tempfile.TemporaryDirectory(prefix="esmm-model-") as directory:
+        tf.saved_model.save(served, directory, signatures=signature)
+        versions.put(models, version, Path(directory), stated)
+    log.info("exported", model=version, models=models)
+    return version
+
+
+def load(models: str, version: str, cache: Path | None = None) -> Predictor:
+    """A published model. From storage that is not local it is fetched first, once, to a local directory.
+
+    Raises DataError where there is no such version, or where a file, which is then named, is not the one
+    that was published.
+    """
+    directory = versions.fetch(models, version, cache)
+    return Predictor(directory, versions.manifest(models, version).facts)
+
+
+class _Served(tf.Module):
+    """What is saved: the model's variables, and the function from columns to probabilities."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(name="served")
+        self.model = model
+
+    @tf.function(autograph=False)
+    def serve(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = self.model(columns, self.model.inputs.look_up(columns))
+        probabilities = self.model.predictions(logits)
+        return {name: tf.cast(values_b, tf.float32) for name, values_b in probabilities.items()}
+
+
+def _spec(column: Column) -> tf.TensorSpec:
+    shape = (None,) if column.length is None else (None, column.length)
+    return tf.TensorSpec(shape, tf.as_dtype(column.type), name=column.name)
+
+
+def _tensor(columns: Mapping[str, np.ndarray], name: str, spec: tf.TensorSpec) -> tf.Tensor:
+    if name not in columns:
+        raise DataError(f"column {name}", expected="an input of the model", found="no such column")
+    try:
+        tensor = tf.convert_to_tensor(columns[name], spec.dtype)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"column {name}", expected=spec.dtype.name, found=" ".join(str(error).split())
+        ) from error
+    if not spec.shape.is_compatible_with(tensor.shape):
+        raise DataError(f"column {name}", expected=f"shape {spec.shape}", found=str(tensor.shape))
+    return tensor

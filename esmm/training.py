@@ -1,0 +1,186 @@
+"""Training: epochs of steps over the reading plan, on one rank of one or many.
+
+    result = train(config, plan, Alone(), days)         # or HorovodExchange(), the same on every rank
+    result["version"]                                   # the model, published in config.scoring.models
+
+Exactness: a step's gradients are sums over the batches of all ranks, divided by the sum of their weights. So
+N ranks of batch B train like one of batch N × B, rows of weight 0 count for nothing, and a batch that is all
+padding is like none.
+"""
+
+import datetime as dt
+import math
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+import structlog
+import tensorflow as tf
+
+from esmm import checkpoints, models, schema
+from esmm.config import Config
+from esmm.dataset import SampleDataset, to_tf_dataset
+from esmm.distributed.exchange import Exchange
+from esmm.errors import DataError
+from esmm.export import export
+from esmm.layers import Batch, Rows
+from esmm.metrics import Metrics
+from esmm.metrics import Result as TaskResult
+from esmm.optimizers import Adagrad
+from esmm.plan import ReadingPlan
+from esmm.progress import NOTHING, Progress, Totals
+
+log = structlog.get_logger()
+
+_LABELS = ("click", "purchase", "weight")
+
+
+class Result(TypedDict):
+    """What a run came to; equal on all ranks."""
+
+    version: str
+    """The model's."""
+    steps: int
+    samples: int
+    """Samples used, repeated epochs included."""
+    losses: dict[str, float]
+    """By task, the last epoch's mean."""
+    metrics: dict[str, TaskResult]
+    """By task, of the last epoch's samples, each predicted before it was learnt from."""
+
+
+class Stepped(NamedTuple):
+    """What comes out of a step."""
+
+    losses: dict[str, tf.Tensor]
+    """By task, the loss summed by weight over all ranks."""
+    weight: tf.Tensor
+    """The weight of all ranks' batches."""
+    samples: tf.Tensor
+    """Their rows of a weight above 0."""
+    predictions: dict[str, tf.Tensor]
+    """This rank's pctr, pcvr and pctcvr, before the update."""
+
+
+Step = Callable[[Batch, tf.Tensor], Stepped]
+
+
+def make_step(model: models.Model, optimizer: Adagrad, exchange: Exchange, seed: int) -> Step:
+    """The step: a batch and the step's number to an update of the model. Every rank takes it together."""
+    tables, dense = model.inputs.tables, model.dense_variables
+    rank_seed = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int64), exchange.rank)
+
+    @tf.function(autograph=False)
+    def step(batch: Batch, number: tf.Tensor) -> Stepped:
+        # Forward: each table's rows in use, gathered once, and what the towers make of them.
+        look_ups = model.inputs.look_up(batch)
+        in_use = {name: look_up.rows.values_ud for name, look_up in look_ups.items()}
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch((dense, in_use))
+            dropout_seed = tf.random.experimental.stateless_fold_in(rank_seed, number)
+            logits = model(batch, look_ups, dropout_seed)
+            losses = model.losses(batch, logits)
+            loss = tf.add_n(list(losses.values()))
+
+        # Backward: by the dense variables, and by the rows in use.
+        zero = tf.UnconnectedGradients.ZERO
+        gradients, by_row = tape.gradient(loss, (dense, in_use), unconnected_gradients=zero)
+
+        # Sums over ranks.
+        weight = tf.reduce_sum(tf.cast(batch["weight"], loss.dtype))
+        samples = tf.reduce_sum(tf.cast(batch["weight"] > 0, loss.dtype))
+        summed = exchange.sum([*gradients, *losses.values(), weight, samples])
+        gradients, (*sums, weight, samples) = summed[: len(dense)], summed[len(dense) :]
+        rows = {name: Rows(look_ups[name].rows.indices_u, values_ud) for name, values_ud in by_row.items()}
+        rows = exchange.sum_rows(rows)
+
+        # Update, by the mean. Where no row of any rank has a weight, all gradients are 0 and stay so.
+        for variable, gradient in zip(dense, gradients, strict=True):
+            optimizer.apply(variable, tf.math.divide_no_nan(gradient, weight))
+        for name, (indices_u, values_ud) in rows.items():
+            mean = Rows(indices_u, tf.math.divide_no_nan(values_ud, weight))
+            optimizer.apply_rows(tables[name].weights, mean)
+        return Stepped(dict(zip(losses, sums, strict=True)), weight, samples, model.predictions(logits))
+
+    return step
+
+
+def train(config: Config, plan: ReadingPlan, exchange: Exchange, days: Sequence[dt.date] = ()) -> Result:
+    """Train the config's model on a plan's samples and, on rank 0, publish it.
+
+    Args:
+        config: the whole of it; `training.ranks` does not count here, `exchange.size` does.
+        plan: what to read, the same on every rank.
+        exchange: the ranks.
+        days: the days that the samples are of, for the model's manifest.
+
+    Raises:
+        DataError: a loss is not finite (the step is named), or a file cannot be read.
+    """
+    share = plan.share(exchange.rank, exchange.size, seed=config.seed)
+    rows = sum(group.rows for group in share)
+    log.info(
+        "rank starts", rank=exchange.rank, size=exchange.size, rows=rows, of=plan.rows, host=platform.node()
+    )
+    model = models.make(config)
+    optimizer = Adagrad(model.variables, config.training.learning_rate, config.training.initial_accumulator)
+    # Equal seeds give equal variables, but for the last bit where hosts' processors differ.
+    exchange.broadcast([*model.variables, *optimizer.variables])
+    step = make_step(model, optimizer, exchange, config.seed)
+    progress = Progress(config, plan.rows) if exchange.rank == 0 else None
+
+    number = samples = 0
+    for epoch in range(config.training.epochs):
+        totals, measured = NOTHING, Metrics()
+        for batch in _batches(config, plan, exchange, epoch):
+            number += 1
+            stepped = step(batch, tf.constant(number, tf.int64))
+            found = _totals(number, stepped)
+            totals += found
+            measured.update(
+                **_arrays({name: batch[name] for name in _LABELS}), **_arrays(stepped.predictions)
+            )
+            if progress:
+                progress.step(number, epoch + 1, found)
+        [vector] = exchange.sum([tf.constant(measured.vector)])
+        metrics = Metrics(vector.numpy()).result()
+        samples += totals.samples
+        if progress:
+            progress.epoch(number, epoch + 1, totals, metrics)
+            parts = {"model": model, "optimizer": optimizer}
+            position = {"step": number, "epoch": epoch + 1, "samples": samples}
+            facts = {**position, "losses": totals.means, "config_digest": config.digest()}
+            checkpoints.save(f"{config.training.directory}/checkpoints", parts, facts)
+
+    version = ""
+    if exchange.rank == 0:
+        facts = {
+            "days": [str(day) for day in days], "rows": plan.rows, "steps": number, "ranks": exchange.size,
+            "losses": totals.means, "metrics": metrics,
+        }  # fmt: skip
+        version = export(model, config, config.scoring.models, facts)
+    version = exchange.broadcast_object(version)
+    return Result(version=version, steps=number, samples=samples, losses=totals.means, metrics=metrics)
+
+
+def _batches(config: Config, plan: ReadingPlan, exchange: Exchange, epoch: int) -> SampleDataset:
+    """The rank's batches of an epoch, as many as every other rank's."""
+    return to_tf_dataset(
+        plan, schema.training_columns(config), config.training.batch_size,
+        rank=exchange.rank, ranks=exchange.size, epoch=epoch, seed=config.seed,
+        threads=config.training.reader_threads,
+    )  # fmt: skip
+
+
+def _totals(number: int, stepped: Stepped) -> Totals:
+    """A step's sums as Python's numbers; raises DataError, on all ranks at once, where one is not finite."""
+    losses = {task: float(total) for task, total in stepped.losses.items()}
+    if not all(map(math.isfinite, losses.values())):
+        raise DataError(f"training, step {number}", expected="finite losses",
+                        found=", ".join(f"{task} {total}" for task, total in losses.items()))  # fmt: skip
+    return Totals(losses, float(stepped.weight), int(stepped.samples))
+
+
+def _arrays(tensors: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}

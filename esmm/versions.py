@@ -1,0 +1,149 @@
+"""Versions: directories of files, on any storage that fsspec opens, that count once their manifest is there.
+
+    put("build/demo/models", version := new_version(), Path("/tmp/saved_model"), {"rows": 350_000})
+    complete("build/demo/models")                   # ["20260325T010400.813274-9f3a11c2"], the oldest first
+    fetch("build/demo/models", version)             # a local directory whose files are the manifest's
+
+The files come first and manifest.json, with the length and SHA-256 of each, last: a run that dies leaves no
+version. Checkpoints and models are kept like this; nothing of a version changes once it is complete.
+"""
+
+import datetime as dt
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+import pydantic
+from fsspec.implementations.local import LocalFileSystem
+
+from esmm.errors import DataError
+from esmm.publish import write_atomically
+
+_MANIFEST = "manifest.json"
+
+
+class StoredFile(pydantic.BaseModel):
+    """One file of a version."""
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(pydantic.BaseModel):
+    """What a version holds."""
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+    files: dict[str, StoredFile]
+    """By their paths in the version's directory."""
+    facts: dict[str, Any]
+    """Whatever the writer states."""
+
+
+def new_version() -> str:
+    """A name for a version: the time, by which versions sort, and a random part, so that no two are equal."""
+    return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}"
+
+
+def put(root: str, version: str, directory: Path, facts: dict[str, Any]) -> None:
+    """Copy all files of a local directory to `root`/`version`, and complete the version."""
+    fs, path = fsspec.core.url_to_fs(root)
+    stored = {}
+    for file in sorted(found for found in directory.rglob("*") if found.is_file()):
+        name = file.relative_to(directory).as_posix()
+        target = f"{path}/{version}/{name}"
+        fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+        fs.put_file(str(file), target)
+        stored[name] = StoredFile(bytes=file.stat().st_size, sha256=_sha256(file))
+    text = Manifest(files=stored, facts=facts).model_dump_json(indent=1)
+    write_atomically(fs, f"{path}/{version}/{_MANIFEST}", text.encode())
+
+
+def complete(root: str) -> list[str]:
+    """The versions that are complete, in the order of their names, and so of their times."""
+    fs, path = fsspec.core.url_to_fs(root)
+    return sorted(PurePosixPath(found).parent.name for found in fs.glob(f"{path}/*/{_MANIFEST}"))
+
+
+def manifest(root: str, version: str) -> Manifest:
+    """The manifest of a version; raises DataError where there is none, or one that cannot be read."""
+    fs, path = fsspec.core.url_to_fs(root)
+    where = f"{root}/{version}/{_MANIFEST}"
+    try:
+        return Manifest.model_validate_json(fs.cat_file(f"{path}/{version}/{_MANIFEST}"))
+    except FileNotFoundError:
+        raise DataError(where, expected="a manifest", found="no file") from None
+    except pydantic.ValidationError as error:
+        raise DataError(where, expected="a manifest", found=f"{error.error_count()} errors in it") from None
+
+
+def fetch(root: str, version: str, cache: Path | None = None) -> Path:
+    """A local directory with the files of a version, each compared with the manifest.
+
+    What is on local disk is used where it lies. Anything else is fetched once, to a directory of the user's
+    own in `cache`, by default the system's directory of temporary files.
+
+    Raises DataError, naming the file, where one is missing or is not what was put there.
+    """
+    fs, path = fsspec.core.url_to_fs(root)
+    expected = manifest(root, version)
+    if isinstance(fs, LocalFileSystem):
+        directory = Path(path) / version
+    else:
+        directory = _cached(fs, f"{path}/{version}", version, expected, cache or _own_cache())
+    for name, stored in expected.files.items():
+        file = directory / name
+        if not file.is_file():
+            raise DataError(
+                f"{root}/{version}/{name}", expected=f"a file of {stored.bytes} bytes", found="none"
+            )
+        if file.stat().st_size != stored.bytes or _sha256(file) != stored.sha256:
+            raise DataError(f"{root}/{version}/{name}", expected=f"the file with SHA-256 {stored.sha256[:12]}…",
+                            found=f"another one, {_sha256(file)[:12]}…")  # fmt: skip
+    return directory
+
+
+def _cached(
+    fs: fsspec.AbstractFileSystem, source: str, version: str, expected: Manifest, cache: Path
+) -> Path:
+    """The version's directory in the cache; of several that fetch it at once, the first to finish provides it."""
+    digest = hashlib.sha256(expected.model_dump_json().encode()).hexdigest()
+    target = cache / f"{version}-{digest[:16]}"
+    if target.is_dir():
+        return target
+    unfinished = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
+    try:
+        for name in expected.files:
+            (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
+            fs.get_file(f"{source}/{name}", str(unfinished / name))
+        unfinished.rename(target)
+    except FileNotFoundError:
+        raise DataError(
+            f"{source}/{name}", expected="the file that the manifest names", found="none"
+        ) from None
+    except OSError:
+        if not target.is_dir():
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return target
+
+
+def _own_cache() -> Path:
+    directory = Path(tempfile.gettempdir()) / f"esmm-versions-{os.getuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    if directory.stat().st_uid != os.getuid():
+        raise DataError(str(directory), expected="a directory of one's own", found="another user's")
+    return directory
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
