@@ -1,0 +1,98 @@
+# What a person runs here; `make help` lists it. Every target first makes the environment, .venv, where it is
+# missing or its inputs changed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The Python that .venv is made with. An active conda environment brings its own, and CXX.
+PYTHON ?= python3.11
+
+# .venv belongs to one lock, to one way of building Horovod and to this directory, whose path its scripts hold.
+inputs := $(shell { cat requirements.lock; awk '/^\[/ {build = /^\[+tool\.uv/} build' pyproject.toml; pwd; } \
+    | sha256sum | cut -c 1-12)
+environment := .venv/made-from-$(inputs)
+
+.PHONY: help setup lock demo kuairand kuairand-data test test-slow check clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "make %-22s %s\n", $$1, $$2}' Makefile
+
+setup: $(environment) ## makes .venv from requirements.lock; every other target does it first
+
+# Anew each time, so that nothing of an interrupted set-up stays; uv's cache keeps what was fetched and compiled.
+# uv installs itself with the rest, and what builds Horovod comes from the same lock.
+$(environment):
+	@$(check-machine)
+	rm -rf .venv
+	"$(PYTHON)" -m venv .venv
+	awk '/^[a-z]/ {is_uv = /^uv==/} is_uv' requirements.lock > .venv/uv.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.txt
+	env -u MAKEFLAGS .venv/bin/uv pip sync --python .venv/bin/python --require-hashes \
+	    --build-constraints requirements.lock --require-build-hashes requirements.lock
+	pwd > .venv/lib/python3.11/site-packages/esmm.pth
+	touch $@
+
+# Each stops make with one line. Horovod looks up the host's own name, and crashes where it has no address.
+define check-machine
+$(if $(version),,$(error $(PYTHON): expected Python 3.11, found none (apt-get install python3.11)))
+$(if $(filter 3.11,$(version)),,$(error $(PYTHON): expected Python 3.11, found $(version)))
+$(if $(has-venv),,$(error $(PYTHON): expected the module ensurepip, found none (apt-get install python3.11-venv)))
+$(if $(has-compiler),,$(error $(CXX): expected a C++ compiler, found none (apt-get install g++)))
+$(if $(has-addresses),,$(error /etc/hosts: expected localhost and this host's own name, found no address of theirs))
+endef
+version = $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null)
+has-venv = $(shell "$(PYTHON)" -c 'import venv, ensurepip; print("yes")' 2> /dev/null)
+has-compiler = $(shell command -v $(firstword $(CXX)))
+has-addresses = $(shell "$(PYTHON)" -c 'import socket as s; \
+    s.getaddrinfo("localhost", 0), s.getaddrinfo(s.gethostname(), 0), print("yes")' 2> /dev/null)
+
+lock: ## writes requirements.lock from pyproject.toml; `make lock UPGRADE=--upgrade` moves what is not pinned
+	test -x .venv/bin/uv || $(MAKE) setup
+	.venv/bin/uv pip compile pyproject.toml --group dev --generate-hashes --python-version 3.11 \
+	    --custom-compile-command "make lock" --quiet $(UPGRADE) -o requirements.lock
+
+demo: setup ## the whole job on a simulated market, into build/demo
+	./spark-submit.sh jobs/simulate_logs.py --config conf/demo.yaml
+	./spark-submit.sh jobs/build_samples.py --config conf/demo.yaml --from 2026-03-24 --to 2026-03-31
+	./spark-submit.sh jobs/train.py --config conf/demo.yaml --from 2026-03-24 --to 2026-03-30
+	./spark-submit.sh jobs/evaluate.py --config conf/demo.yaml --from 2026-03-31 --to 2026-03-31
+	./spark-submit.sh jobs/score.py --config conf/demo.yaml --date 2026-04-01
+
+# Days of Asia/Shanghai: the first and the last of the data, and the last to train on.
+KUAIRAND_FROM ?= 2022-04-25
+KUAIRAND_TRAIN_TO ?= 2022-04-29
+KUAIRAND_LAST ?= 2022-04-30
+
+kuairand: kuairand-data setup ## the same on KuaiRand's files: make kuairand DATA=FOLDER
+	./spark-submit.sh jobs/import_kuairand.py --config conf/kuairand.yaml --data "$(DATA)"
+	./spark-submit.sh jobs/build_samples.py --config conf/kuairand.yaml --allow-immature \
+	    --from $(KUAIRAND_FROM) --to $(KUAIRAND_LAST)
+	./spark-submit.sh jobs/train.py --config conf/kuairand.yaml --from $(KUAIRAND_FROM) --to $(KUAIRAND_TRAIN_TO)
+	./spark-submit.sh jobs/evaluate.py --config conf/kuairand.yaml --from $(KUAIRAND_LAST) --to $(KUAIRAND_LAST)
+
+kuairand-data:
+	@$(if $(DATA),,$(error DATA: expected the folder of KuaiRand's files, make kuairand DATA=FOLDER, found none))
+
+# Tests open sessions without spark-submit.sh: they get its Java and its Python here.
+test test-slow: export SPARK_CONF_DIR := $(CURDIR)/conf/spark
+test test-slow: export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
+
+test: setup ## the tests, all but the slow ones
+	.venv/bin/pytest -m "not slow"
+
+test-slow: setup ## clusters, kills and large tables
+	.venv/bin/pytest -m slow
+
+check: setup ## ruff, mypy, sqlfluff, import-linter
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/sqlfluff lint sql
+	.venv/bin/lint-imports
+
+bench-%: setup benchmarks/bench_%.py ## one benchmark, into build/bench: make bench-pipeline
+	.venv/bin/python -m benchmarks.bench_$*
+
+clean: ## removes what runs, tests and checks left; .venv stays
+	rm -rf build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

