@@ -26,7 +26,7 @@ class Adagrad(tf.Module):
         self.learning_rate = learning_rate
         self.accumulators = {
             variable.name: tf.Variable(
-                tf.fill(variable.shape, tf.cast(initial_accumulator, variable.dtype)),
+                tf.fill(variable.shape, tf.constant(initial_accumulator, variable.dtype)),
                 trainable=False,
                 name=f"adagrad/{variable.name.partition(':')[0]}",
             )
@@ -38,7 +38,7 @@ class Adagrad(tf.Module):
         tf.raw_ops.ResourceApplyAdagradV2(
             var=variable.handle,
             accum=self.accumulators[variable.name].handle,
-            lr=tf.cast(self.learning_rate, variable.dtype),
+            lr=tf.constant(self.learning_rate, variable.dtype),
             # The sums begin above 0, so nothing needs to keep their roots away from it.
             epsilon=tf.zeros((), variable.dtype),
             grad=gradient,
@@ -49,7 +49,7 @@ class Adagrad(tf.Module):
         tf.raw_ops.ResourceSparseApplyAdagradV2(
             var=variable.handle,
             accum=self.accumulators[variable.name].handle,
-            lr=tf.cast(self.learning_rate, variable.dtype),
+            lr=tf.constant(self.learning_rate, variable.dtype),
             epsilon=tf.zeros((), variable.dtype),
             grad=gradient.values_ud,
             indices=gradient.indices_u,

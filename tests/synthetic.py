@@ -1,10 +1,12 @@
 """Samples to train on, made without Spark: random, with labels that can be learnt."""
 
 import datetime as dt
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tensorflow as tf
 
 from esmm import schema
 from esmm.config import Config, IdFeature
@@ -45,6 +47,22 @@ def columns(config: Config, rows: int, seed: int = 0, ids: int = 50) -> dict[str
     found["weight"] = np.ones(rows, np.float32)
     found |= {key.name: np.arange(rows) for key in schema.KEYS}
     return {column.name: found[column.name] for column in schema.sample_columns(config)}
+
+
+def tensors(batch: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
+    """What the reader would give the model."""
+    return {name: tf.constant(values) for name, values in batch.items()}
+
+
+def take(batch: Mapping[str, np.ndarray], rows: slice, size: int) -> dict[str, np.ndarray]:
+    """Some rows of a batch, filled up with padding to `size`: ids -1, weights and everything else 0."""
+    found = {}
+    for name, values in batch.items():
+        part = values[rows]
+        fill = schema.ABSENT if values.dtype == np.int64 else 0
+        padding = np.full((size - len(part), *part.shape[1:]), fill, values.dtype)
+        found[name] = np.concatenate([part, padding])
+    return found
 
 
 def publish(config: Config, files: list[int], day: dt.date = DAY, seed: int = 0) -> Table:

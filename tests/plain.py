@@ -1,0 +1,114 @@
+"""The model and its training written again, in NumPy alone and float64: what ours is compared with.
+
+Nothing is shared with the code under test but the names of the variables: ids are hashed with Python's
+integers, tables have dense gradients, and the loss is computed from probabilities.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from esmm.config import Config, IdFeature
+
+Arrays = dict[str, np.ndarray]
+
+
+def bucket(identifier: int, rows: int) -> int:
+    """The row that an id is hashed to, -1 where there is no id."""
+    if identifier < 0:
+        return -1
+    bits = identifier ^ (identifier >> 33)
+    bits = bits * 0xFF51AFD7ED558CCD % 2**64
+    return (bits ^ (bits >> 33)) % rows
+
+
+def fields(config: Config, batch: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Of each embedded input, in the model's order: its table, its rows [b, n] and their weights [b, n]."""
+    found = []
+    for name, feature in config.features.items():
+        if isinstance(feature, IdFeature):
+            found.append((feature.embedding, batch[name][:, np.newaxis], np.ones((len(batch[name]), 1))))
+    for name, behaviour in config.lists.items():
+        for entity in behaviour.entities:
+            table = config.features[entity].embedding
+            found.append((table, batch[f"{name}_{entity}"], batch[f"{name}_weight"].astype(np.float64)))
+    return [
+        (table, np.vectorize(lambda one, t=table: bucket(int(one), config.embeddings[t].rows))(ids), weights)
+        for table, ids, weights in found
+    ]
+
+
+def inputs(config: Config, variables: Arrays, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What the towers see, [b, i]."""
+    parts = []
+    for table, rows, weights in fields(config, batch):
+        values = np.where(rows[..., np.newaxis] < 0, 0.0, variables[f"table/{table}"][rows])
+        parts.append((weights[..., np.newaxis] * values).sum(axis=1))
+    for name, feature in config.features.items():
+        if not isinstance(feature, IdFeature):
+            number = batch[name].astype(np.float64)
+            if feature.transform == "log1p":
+                number = np.sign(number) * np.log1p(np.abs(number))
+            parts.append(number[:, np.newaxis] / feature.scale)
+    return np.concatenate(parts, axis=1)
+
+
+def tower(variables: Arrays, name: str, x: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A tower's logits, and what went into each of its layers."""
+    layers = sum(key.startswith(f"{name}/kernel") for key in variables)
+    seen = [x]
+    for layer in range(layers):
+        x = seen[-1] @ variables[f"{name}/kernel_{layer}"] + variables[f"{name}/bias_{layer}"]
+        seen.append(np.maximum(x, 0))
+    return x[:, 0], seen[:-1]
+
+
+def predictions(config: Config, variables: Arrays, batch: Mapping[str, np.ndarray]) -> Arrays:
+    """pctr, pcvr and pctcvr."""
+    x = inputs(config, variables, batch)
+    pctr, pcvr = (1 / (1 + np.exp(-tower(variables, name, x)[0])) for name in ("ctr", "cvr"))
+    return {"pctr": pctr, "pcvr": pcvr, "pctcvr": pctr * pcvr}
+
+
+def gradients(config: Config, variables: Arrays, batch: Mapping[str, np.ndarray]) -> Arrays:
+    """Of the sum by weight of both losses, by every variable."""
+    x = inputs(config, variables, batch)
+    (a, seen_a), (c, seen_c) = tower(variables, "ctr", x), tower(variables, "cvr", x)
+    p, q = 1 / (1 + np.exp(-a)), 1 / (1 + np.exp(-c))
+    y = batch["click"].astype(np.float64)
+    z = y * batch["purchase"]
+    by_a = (p - y) + np.where(z == 1, -(1 - p), p * q * (1 - p) / (1 - p * q))
+    by_c = np.where(z == 1, -(1 - q), p * q * (1 - q) / (1 - p * q))
+    found: Arrays = {name: np.zeros_like(variable) for name, variable in variables.items()}
+    by_x = np.zeros_like(x)
+    for name, seen, by_logit in (("ctr", seen_a, by_a), ("cvr", seen_c, by_c)):
+        back = (batch["weight"] * by_logit)[:, np.newaxis]
+        for layer in reversed(range(len(seen))):
+            found[f"{name}/kernel_{layer}"] = seen[layer].T @ back
+            found[f"{name}/bias_{layer}"] = back.sum(axis=0)
+            back = back @ variables[f"{name}/kernel_{layer}"].T
+            if layer:
+                back *= seen[layer] > 0
+        by_x += back
+    start = 0
+    for table, rows, weights in fields(config, batch):
+        by_row = by_x[:, start : start + config.embeddings[table].dim]
+        start += config.embeddings[table].dim
+        for sample, entry in zip(*np.nonzero(rows >= 0), strict=True):
+            found[f"table/{table}"][rows[sample, entry]] += weights[sample, entry] * by_row[sample]
+    return found
+
+
+def train(config: Config, variables: Arrays, batches: Iterable[Mapping[str, np.ndarray]]) -> Arrays:
+    """Adagrad's steps over whole batches; returns new variables."""
+    variables = {name: variable.copy() for name, variable in variables.items()}
+    sums = {name: np.full_like(v, config.training.initial_accumulator) for name, v in variables.items()}
+    for batch in batches:
+        total = batch["weight"].sum()
+        if not total:
+            continue
+        for name, gradient in gradients(config, variables, batch).items():
+            mean = gradient / total
+            sums[name] += mean**2
+            variables[name] -= config.training.learning_rate * mean / np.sqrt(sums[name])
+    return variables

@@ -1,0 +1,96 @@
+"""Versions count once they are complete, and are what was put there."""
+
+from pathlib import Path
+
+import fsspec
+import pytest
+import tensorflow as tf
+
+from esmm import checkpoints, registry, versions
+from esmm.errors import DataError
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Two files, one in a directory of its own, to be put."""
+    made = tmp_path / "made"
+    (made / "variables").mkdir(parents=True)
+    (made / "graph").write_bytes(b"graph")
+    (made / "variables" / "data").write_bytes(b"numbers")
+    return made
+
+
+@pytest.fixture(params=["file", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "root") if request.param == "file" else f"memory:/{tmp_path}/root"
+
+
+def test_a_version_comes_back_as_it_was_put(root: str, directory: Path, tmp_path: Path) -> None:
+    versions.put(root, "v1", directory, {"rows": 7})
+    assert versions.complete(root) == ["v1"]
+    assert versions.manifest(root, "v1").facts == {"rows": 7}
+    assert versions.manifest(root, "v1").files["graph"].bytes == 5
+    for _ in range(2):  # the second time from the cache
+        found = versions.fetch(root, "v1", cache=tmp_path / "cache")
+        assert (found / "graph").read_bytes() == b"graph"
+        assert (found / "variables/data").read_bytes() == b"numbers"
+
+
+def test_a_version_without_its_manifest_is_none(root: str, directory: Path) -> None:
+    versions.put(root, "v1", directory, {})
+    fs, path = fsspec.core.url_to_fs(root)
+    fs.rm_file(f"{path}/v1/manifest.json")
+    assert versions.complete(root) == []
+    with pytest.raises(DataError, match=r"v1/manifest.json: expected a manifest, found no file"):
+        versions.fetch(root, "v1")
+
+
+@pytest.mark.parametrize("name", ["graph", "variables/data"])
+def test_a_changed_or_missing_file_is_named(root: str, directory: Path, name: str, tmp_path: Path) -> None:
+    versions.put(root, "v1", directory, {})
+    fs, path = fsspec.core.url_to_fs(root)
+    data = fs.cat_file(f"{path}/v1/{name}")
+    fs.pipe_file(f"{path}/v1/{name}", data[:-1] + b"X")
+    with pytest.raises(DataError, match=rf"v1/{name}: expected the file with SHA-256 \w+…, found another one"):
+        versions.fetch(root, "v1", cache=tmp_path / "one")
+    fs.rm_file(f"{path}/v1/{name}")
+    with pytest.raises(DataError, match=rf"v1/{name}: expected .*file.*, found none"):
+        versions.fetch(root, "v1", cache=tmp_path / "two")
+
+
+def test_a_manifest_that_is_none_is_an_error(root: str, directory: Path) -> None:
+    versions.put(root, "v1", directory, {})
+    fs, path = fsspec.core.url_to_fs(root)
+    fs.pipe_file(f"{path}/v1/manifest.json", b"{}")
+    with pytest.raises(DataError, match=r"v1/manifest.json: expected a manifest, found 2 errors in it"):
+        versions.fetch(root, "v1")
+
+
+def test_versions_sort_by_the_time_they_were_made() -> None:
+    made = [versions.new_version() for _ in range(50)]
+    assert made == sorted(made)
+    assert len(set(made)) == 50
+
+
+def test_the_latest_or_a_named_model_is_found(root: str, directory: Path) -> None:
+    with pytest.raises(DataError, match="expected a published model, found none"):
+        registry.resolve(root, None)
+    for version in ("v1", "v2"):
+        versions.put(root, version, directory, {})
+    assert (registry.resolve(root, None), registry.resolve(root, "v1")) == ("v2", "v1")
+    with pytest.raises(DataError, match="expected the published model v3, found v1, v2"):
+        registry.resolve(root, "v3")
+
+
+def test_the_latest_complete_checkpoint_is_restored(root: str) -> None:
+    module = tf.Module()
+    module.weights = tf.Variable([1.0, 2.0])
+    with pytest.raises(DataError, match="expected a complete checkpoint, found none"):
+        checkpoints.restore(root, {"model": module})
+    for value in (3.0, 4.0, 5.0):
+        module.weights.assign([value, value])
+        last = checkpoints.save(root, {"model": module}, {"step": value})
+    fs, path = fsspec.core.url_to_fs(root)
+    fs.rm_file(f"{path}/{last}/manifest.json")
+    assert checkpoints.restore(root, {"model": module}) == {"step": 4.0}
+    assert module.weights.numpy().tolist() == [4.0, 4.0]
