@@ -80,10 +80,12 @@ if [[ -z ${SPARK_HOME-} ]]; then
     fi
 fi
 
-# Spark's and its metastore's own directories, which would else appear where the job is started.
+# On one machine: 16 partitions, since each of the usual 200 costs a task; and Spark's and its metastore's own
+# directories in build/, which would else appear where the job is started. Options and settings override these.
 if [[ $master == local* ]]; then
     own=$root/build/spark
-    export SPARK_SUBMIT_OPTS="\"-Dspark.sql.warehouse.dir=$own/warehouse\" \"-Dderby.system.home=$own\" ${SPARK_SUBMIT_OPTS-}"
+    defaults="-Dspark.sql.shuffle.partitions=16 \"-Dspark.sql.warehouse.dir=$own/warehouse\" \"-Dderby.system.home=$own\""
+    export SPARK_SUBMIT_OPTS="$defaults ${SPARK_SUBMIT_OPTS-}"
 fi
 
 # TensorFlow's remarks on the processor are no warnings.

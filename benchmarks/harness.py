@@ -14,6 +14,7 @@ within each round and only then summed up, for the same reason.
 import datetime as dt
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import statistics
@@ -105,19 +106,19 @@ def table(report: Mapping[str, Any]) -> Table:
     lines.add_column("unit")
     for name, figures in report["figures"].items():
         for unit, found in figures.items():
-            lines.add_row(name, *_numbers(found), unit)
+            lines.add_row(name, *numbers(found), unit)
     for name, found in report["ratios"].items():
-        lines.add_row(name, *_numbers(found), "ratio")
+        lines.add_row(name, *numbers(found), "ratio")
     return lines
 
 
-def _numbers(found: Summary) -> list[str]:
+def numbers(found: Summary) -> list[str]:
     """Median, min and max with four digits that count, and no exponent."""
     return [f"{found[key]:,.{_decimals(found[key])}f}" for key in ("median", "min", "max")]
 
 
 def _decimals(value: float) -> int:
-    return max(0, 4 - len(str(int(abs(value)))))
+    return max(0, 3 - math.floor(math.log10(abs(value)))) if value else 0
 
 
 def commit() -> dict[str, Any]:

@@ -106,12 +106,10 @@ def _spec(column: Column) -> tf.TensorSpec:
 def _tensor(columns: Mapping[str, np.ndarray], name: str, spec: tf.TensorSpec) -> tf.Tensor:
     if name not in columns:
         raise DataError(f"column {name}", expected="an input of the model", found="no such column")
-    try:
-        tensor = tf.convert_to_tensor(columns[name], spec.dtype)
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f"column {name}", expected=spec.dtype.name, found=" ".join(str(error).split())
-        ) from error
-    if not spec.shape.is_compatible_with(tensor.shape):
-        raise DataError(f"column {name}", expected=f"shape {spec.shape}", found=str(tensor.shape))
-    return tensor
+    array = np.asarray(columns[name])
+    # TensorFlow would take a float for an id, without a word.
+    if not np.can_cast(array.dtype, spec.dtype.as_numpy_dtype, "same_kind"):
+        raise DataError(f"column {name}", expected=spec.dtype.name, found=str(array.dtype))
+    if not spec.shape.is_compatible_with(array.shape):
+        raise DataError(f"column {name}", expected=f"shape {spec.shape}", found=str(array.shape))
+    return tf.constant(array, spec.dtype)

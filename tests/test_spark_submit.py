@@ -131,9 +131,10 @@ def test_options_before_the_job_and_arguments_after_it_arrive_as_they_are(
     ],
 )
 def test_the_callers_py_files_go_along(checkout: Checkout, option: list[str]) -> None:
-    seen = checkout.submit("--verbose", *option, "--name", "n", "jobs/train.py")
-    assert seen.rest == ["x.py", "y.zip"]
-    assert seen.arguments[2:] == ["--verbose", "--name", "n", "jobs/train.py"]
+    for flag in ("-v", "--verbose", "--supervise"):
+        seen = checkout.submit(flag, *option, "--name", "n", "jobs/train.py")
+        assert seen.rest == ["x.py", "y.zip"]
+        assert seen.arguments[2:] == [flag, "--name", "n", "jobs/train.py"]
 
 
 def test_spark_submit_takes_the_place_of_the_script(checkout: Checkout) -> None:
@@ -172,10 +173,22 @@ def test_the_zip_is_named_for_its_contents(checkout: Checkout) -> None:
     os.utime(checkout.root / "esmm/__init__.py", (0, 0))
     assert ship(checkout.root) == first
     assert (first.stat().st_mtime_ns, first.read_bytes()) == written
-    first.unlink()
-    assert ship(checkout.root).read_bytes() == written[1]
+    with zipfile.ZipFile(first) as archive:
+        assert {entry.date_time[0] for entry in archive.infolist()} == {1980}, "no file's own time"
     (checkout.root / "sql/checks/one.sql").write_text("select 2\n")
     assert ship(checkout.root) != first
+
+
+def test_a_zip_that_was_not_finished_has_no_name(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disk_full(*_: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(zipfile.ZipFile, "writestr", disk_full)
+        with pytest.raises(OSError, match="disk full"):
+            ship(checkout.root)
+    assert list((checkout.root / "build/ship").glob("*.zip")) == []
+    assert zipfile.ZipFile(ship(checkout.root)).testzip() is None
 
 
 def test_two_jobs_at_once_share_a_whole_zip(checkout: Checkout) -> None:
@@ -284,7 +297,7 @@ def test_a_spark_of_the_callers(checkout: Checkout) -> None:
 @pytest.mark.parametrize(
     ("master", "local"), [("local[2]", True), ("local-cluster[2,1,1024]", True), ("yarn", False)]
 )
-def test_directories_of_sparks_own_stay_out_of_the_way_of_local_jobs(
+def test_defaults_of_one_machine_are_for_local_masters_alone(
     checkout: Checkout, master: str, local: bool
 ) -> None:
     for option in (["--master", master], [f"--master={master}"], ["-c", f"spark.master={master}"]):
@@ -308,7 +321,8 @@ def on_executor(_):
 
 spark = SparkSession.builder.getOrCreate()
 spark.range(3).createOrReplaceTempView("t")
-print(spark.sql("select count(*) from t").first()[0], *sys.argv[1:], sep="|")
+partitions = spark.conf.get("spark.sql.shuffle.partitions")
+print(spark.sql("select count(*) from t").first()[0], partitions, *sys.argv[1:], sep="|")
 print(*spark.sparkContext.parallelize([0], 1).mapPartitions(on_executor).collect(), sep="|")
 spark.stop()
 """
@@ -340,13 +354,15 @@ def from_the_zip(imported: list[str]) -> bool:
 
 def test_a_job_on_this_machine(tmp_path: Path) -> None:
     counted, imported = run_job(tmp_path, "--master", "local[1]")
-    assert counted == ["3", "--set", "a b"]
+    assert counted == ["3", "16", "--set", "a b"]
     assert from_the_zip(imported)
     assert imported[2].endswith("/bin/python")
 
 
 @pytest.mark.slow
 def test_executors_in_jvms_of_their_own(tmp_path: Path) -> None:
-    counted, imported = run_job(tmp_path, "--master", "local-cluster[2,1,1024]")
-    assert counted == ["3", "--set", "a b"]
+    counted, imported = run_job(
+        tmp_path, "--master", "local-cluster[2,1,1024]", "--conf", "spark.sql.shuffle.partitions=5"
+    )
+    assert counted == ["3", "5", "--set", "a b"]
     assert from_the_zip(imported)

@@ -40,14 +40,22 @@ def in_this_process(
     `make_plan` is called on rank 0 alone, whose plan all ranks get. Returns the result on rank 0, None on the
     others. Raises what `esmm.training.train` raises, and RankLostError on the ranks that another one left.
     """
-    from esmm.distributed.exchange import Alone, joined
+    if under_horovodrun():
+        return _as_rank(config, make_plan, days)
+    plan = make_plan()  # before TensorFlow is loaded, which takes longer than to find that nothing is there
+    from esmm.distributed.exchange import Alone
     from esmm.training import train
 
-    if not under_horovodrun():
-        if config.training.ranks > 1:
-            log.warning("one process without horovodrun or Spark", ranks=1, wanted=config.training.ranks)
-        use_threads(config, ranks_here=1)
-        return train(config, make_plan(), Alone(), days)
+    if config.training.ranks > 1:
+        log.warning("one process without horovodrun or Spark", ranks=1, wanted=config.training.ranks)
+    use_threads(config, ranks_here=1)
+    return train(config, plan, Alone(), days)
+
+
+def _as_rank(config: Config, make_plan: Callable[[], ReadingPlan], days: Sequence[dt.date]) -> "Result | None":
+    from esmm.distributed.exchange import joined
+    from esmm.training import train
+
     with joined() as exchange:
         use_threads(config, exchange.local_size)
         plan = exchange.broadcast_object(make_plan() if exchange.rank == 0 else None)

@@ -66,6 +66,7 @@ def run(spark: SparkContext, config: Config, plan: ReadingPlan, days: Sequence[d
                 stderr=sys.stderr,
                 nics=set(config.training.nics) or None,
                 verbose=0,
+                executable=spark.pythonExec,  # of the executors: the driver's may be elsewhere
             )
     except TimeoutException:
         _check_slots(spark, ranks)
@@ -74,7 +75,7 @@ def run(spark: SparkContext, config: Config, plan: ReadingPlan, days: Sequence[d
     except RuntimeError as error:
         found = " ".join(str(error).rpartition("Process name:")[2].split())
         raise DataError("training", expected="all ranks to finish", found=f"rank {found}") from error
-    return _first_result(outcomes)
+    return first_result(outcomes)
 
 
 def run_rank(config_json: str, plan_json: str, days: Sequence[str]) -> "Result | JobError":
@@ -133,7 +134,7 @@ def _check_slots(spark: SparkContext, ranks: int) -> None:
         )
 
 
-def _first_result(outcomes: "Sequence[Result | JobError]") -> "Result":
+def first_result(outcomes: "Sequence[Result | JobError]") -> "Result":
     """Rank 0's result, or the error that the others' followed from."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, JobError)]
     for error in sorted(errors, key=lambda error: isinstance(error, RankLostError)):

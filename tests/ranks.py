@@ -1,0 +1,103 @@
+"""What each rank of tests/test_distributed.py does: horovodrun … python -m tests.ranks MODE DIRECTORY."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from esmm import config as configs
+from esmm import models
+from esmm.config import Config
+from esmm.distributed.exchange import HorovodExchange, joined
+from esmm.errors import RankLostError
+from esmm.layers import Rows
+from esmm.optimizers import Adagrad
+from esmm.training import make_step
+from tests import synthetic
+
+STEPS, BATCH = 50, 8
+
+
+def batches(config: Config, ranks: int) -> Iterator[list[dict[str, np.ndarray]]]:
+    """Of each step, each rank's own rows: full, fewer or none, and weights of 0; nowhere a row in one step."""
+    random = np.random.default_rng(0)
+    samples = synthetic.columns(config, STEPS * BATCH * ranks, ids=30)
+    samples["weight"] = random.choice([0.0, 0.5, 1.0, 3.0], len(samples["weight"])).astype(np.float32)
+    start = 0
+    for step in range(STEPS):
+        shares = []
+        for _ in range(ranks):
+            rows = 0 if step == 20 else int(random.choice([0, 3, BATCH]))
+            shares.append({name: values[start : start + rows] for name, values in samples.items()})
+            start += rows
+        yield shares
+
+
+def steps(exchange: HorovodExchange, config: Config, directory: Path) -> None:
+    """Train in float64; leave the variables, before and after."""
+    model = models.make(config, tf.float64)
+    optimizer = Adagrad(model.variables, config.training.learning_rate, config.training.initial_accumulator)
+    if exchange.rank:
+        model.dense_variables[0].assign_add(tf.ones_like(model.dense_variables[0]))
+    exchange.broadcast([*model.variables, *optimizer.variables])
+    start = {variable.name: variable.numpy() for variable in model.variables}
+    step = make_step(model, optimizer, exchange, seed=1)
+    sums = []
+    for number, shares in enumerate(batches(config, exchange.size)):
+        batch = synthetic.take(shares[exchange.rank], slice(None), BATCH)
+        stepped = step(synthetic.tensors(batch), tf.constant(number, tf.int64))
+        sums.append([float(stepped.weight), float(stepped.samples), float(stepped.losses["ctr"])])
+    np.savez(directory / f"start{exchange.rank}.npz", **start)
+    np.savez(directory / f"end{exchange.rank}.npz", **{v.name: v.numpy() for v in model.variables}, sums=sums)
+
+
+def exchanges(exchange: HorovodExchange, directory: Path) -> None:
+    """Sums of tensors and of rows, some of a rank that has none; an object that rank 0 alone has."""
+    rank = exchange.rank
+    one, many = exchange.sum([tf.constant(1.0 + rank), tf.fill((2, 3), 10.0 * rank)])
+    rows = exchange.sum_rows(
+        {
+            "both": Rows(tf.constant([7, 2 - rank], tf.int64), tf.fill((2, 2), 1.0 + rank)),
+            "one": Rows(tf.range(3 if rank else 0, dtype=tf.int64), tf.ones((3 if rank else 0, 1))),
+            "none": Rows(tf.zeros(0, tf.int64), tf.zeros((0, 4))),
+        }
+    )
+    found = {
+        "one": one.numpy().tolist(),
+        "many": many.numpy().tolist(),
+        "rows": {name: [t.numpy().tolist() for t in both] for name, both in rows.items()},
+        "object": exchange.broadcast_object({"from": rank} if rank == 0 else None),
+    }
+    (directory / f"exchanges{rank}.json").write_text(json.dumps(found))
+
+
+def main() -> None:
+    directory = Path(sys.argv[1])
+    config = configs.parse(json.loads((directory / "config.json").read_text()))
+    with joined() as exchange:
+        steps(exchange, config, directory)
+        if exchange.size == 2:
+            exchanges(exchange, directory)
+    if int(os.environ["HOROVOD_SIZE"]) == 2:
+        leave(directory)
+
+
+def leave(directory: Path) -> None:
+    """Rank 1 fails while rank 0 waits for it."""
+    try:
+        with joined() as exchange:
+            if exchange.rank == 1:
+                raise KeyError("a mistake")
+            exchange.sum([tf.ones(3)])
+    except RankLostError as error:
+        (directory / "lost.txt").write_text(str(error))
+    except KeyError:
+        pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Real Horovod ranks: they train like one, and none waits for another that has gone."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from esmm import schema, versions
+from esmm.config import Config
+from esmm.distributed import spark_ranks
+from esmm.errors import DataError, RankLostError
+from esmm.plan import make_plan
+from esmm.training import Result
+from tests import plain, ranks, synthetic
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def horovodrun(config: Config, directory: Path, size: int) -> None:
+    """Run tests/ranks.py on `size` ranks."""
+    (directory / "config.json").write_text(config.model_dump_json())
+    launcher = Path(sys.executable).with_name("horovodrun")
+    command = [launcher, "-np", size, "--gloo", "-H", f"localhost:{size}", sys.executable, "-m", "tests.ranks", directory]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1"}
+    subprocess.run([str(part) for part in command], cwd=ROOT, env=environment, check=True, timeout=240)
+
+
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_ranks_train_like_one_process(config: Config, tmp_path: Path, size: int) -> None:
+    horovodrun(config, tmp_path, size)
+    shares = list(ranks.batches(config, size))
+    whole = [{name: np.concatenate([share[name] for share in step]) for name in step[0]} for step in shares]
+    assert {len(part["click"]) for step in shares for part in step} == {0, 3, ranks.BATCH}
+    assert not len(whole[20]["click"])
+    ends = [dict(np.load(tmp_path / f"end{rank}.npz")) for rank in range(size)]
+    sums = [end.pop("sums") for end in ends]
+    start = {name.removesuffix(":0"): values for name, values in np.load(tmp_path / "start0.npz").items()}
+    expected = plain.train(config, start, whole)
+    for rank, end in enumerate(ends):
+        for name, values in end.items():
+            np.testing.assert_allclose(values, expected[name.removesuffix(":0")], atol=1e-7, err_msg=name)
+            np.testing.assert_array_equal(values, ends[0][name])
+        np.testing.assert_array_equal(sums[rank][:, 0], [step["weight"].sum() for step in whole])
+        np.testing.assert_array_equal(sums[rank][:, 1], [(step["weight"] > 0).sum() for step in whole])
+    if size == 2:
+        check_exchanges(tmp_path)
+
+
+def check_exchanges(directory: Path) -> None:
+    """What `ranks.exchanges` and `ranks.leave` left."""
+    for rank in range(2):
+        found = json.loads((directory / f"exchanges{rank}.json").read_text())
+        assert found == {
+            "one": 3.0,
+            "many": [[10.0] * 3] * 2,
+            "rows": {
+                "both": [[7, 2, 1], [[3.0, 3.0], [1.0, 1.0], [2.0, 2.0]]],
+                "one": [[0, 1, 2], [[1.0]] * 3],
+                "none": [[], []],
+            },
+            "object": {"from": 0},
+        }
+    expected = "rank 0: expected the other ranks to go on, found one that stopped, whose own error says why"
+    assert (directory / "lost.txt").read_text() == expected
+
+
+def with_ranks(config: Config, ranks: int, **training: object) -> Config:
+    update = {"ranks": ranks, "batch_size": 50, **training}
+    return config.model_copy(update={"training": config.training.model_copy(update=update)})
+
+
+def run_on_spark(spark: SparkSession, config: Config) -> Result:
+    plan = make_plan(config.samples.table, None, schema.training_columns(config))
+    return spark_ranks.run(spark.sparkContext, config, plan, [synthetic.DAY])
+
+
+def test_spark_runs_two_ranks(spark: SparkSession, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    config = with_ranks(config, 2, epochs=2)
+    synthetic.publish(config, [120, 130, 40])
+    result = run_on_spark(spark, config)
+    # 130 rows and 120 + 40 of them: the rank that has more takes four steps, and so does the other.
+    assert (result["steps"], result["samples"], result["metrics"]["ctr"]["rows"]) == (8, 580, 290)
+    started = re.findall(r"rank starts .* of=290 rank=(\d) rows=(\d+) size=2", capsys.readouterr().err)
+    assert (sorted(rank for rank, _ in started), {rows for _, rows in started}) == (["0", "1"], {"130", "160"})
+    assert versions.complete(config.scoring.models) == [result["version"]]
+
+
+def test_too_few_slots_are_an_error_that_says_how_many(spark: SparkSession, config: Config) -> None:
+    config = with_ranks(config, 3)
+    synthetic.publish(config, [10])
+    expected = r"^training.ranks: expected 3 free task slots in Spark, one a rank, found 2$"
+    with pytest.raises(DataError, match=expected):
+        run_on_spark(spark, config)
+
+
+@pytest.mark.slow
+def test_an_error_of_one_rank_is_the_runs(spark: SparkSession, config: Config) -> None:
+    """The second of two files is replaced by one of the same length that is none."""
+    config = with_ranks(config, 2)
+    table = synthetic.publish(config, [60, 60])
+    plan = make_plan(config.samples.table, None, schema.training_columns(config))
+    damaged = Path(table.path, table.manifest(synthetic.DAY).files[1].path)
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    with pytest.raises(DataError, match=r"part-1.parquet: expected a readable Parquet file"):
+        spark_ranks.run(spark.sparkContext, config, plan, [])
+    assert not versions.complete(config.scoring.models)
+
+
+def test_the_error_that_others_followed_from_is_raised() -> None:
+    lost = RankLostError("rank 0", expected="the other ranks to go on", found="one that stopped")
+    cause = DataError("part-1.parquet", expected="a readable Parquet file", found="another")
+    with pytest.raises(DataError, match="part-1.parquet"):
+        spark_ranks.first_result([lost, cause])
