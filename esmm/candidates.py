@@ -1,7 +1,7 @@
 """Pairs to score, to rows with the model's features, as they stood at a time.
 
     candidates (user, item) ─┐
-    logs ─ 02 ─▶ a request a user, as of the time ─ 05, once a list ─▶ 08 ─ 06 ─▶ rows of features
+    logs ─ 02 ─▶ a request a user, as of the time ─ 06, once a list ─▶ 10 ─ 08 ─▶ rows of features
 
 The lists are those of a request at that very time, made by the statements that made the training samples.
 A feature of the exposure, which a candidate has not had yet, comes from a column of the candidates if there
@@ -13,20 +13,21 @@ import datetime as dt
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm import inputs, samples, schema
+from esmm import features, inputs, schema, statements, views
 from esmm.config import Config, Feature
+from esmm.days import micros
 from esmm.errors import ConfigError, DataError
 
 
-def features(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFrame:
+def described(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFrame:
     """The candidates with the columns of `esmm.schema` and, in `passthrough`, their own user_id and item_id.
 
     Raises DataError where the candidates are missing or empty, or where one has no user or item.
     """
-    samples.register_entities(spark, config)
-    logs = samples.read_logs(spark, config)
-    at = samples.micros(as_of)
-    samples.register_events(spark, config, logs, at, at)
+    views.register_entities(spark, config)
+    logs = views.open_logs(spark, config)
+    at = micros(as_of)
+    views.register_events(spark, config, logs, at, at)
     raw = _raw_candidates(spark, config)
     raw.createOrReplaceTempView("raw_candidates")
     requests = raw.select("user_id").distinct().select(
@@ -37,19 +38,20 @@ def features(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFra
         F.lit(at).alias("known_until"),
         F.lit(0).cast("tinyint").alias("click"),
         F.lit(0).cast("tinyint").alias("purchase"),
+        F.lit(1.0).cast("float").alias("weight"),
         inputs.feature_struct([]).alias("features"),
         F.array().alias("lists"),
         F.lit(None).alias("passthrough"),
     )  # fmt: skip
-    samples.with_lists(spark, config, requests).createOrReplaceTempView("user_lists")
-    candidates = samples.run_statement(spark, "08_candidates")
-    return samples.described(spark, config, candidates, scoring=True)
+    features.with_lists(spark, config, requests).createOrReplaceTempView("user_lists")
+    candidates = statements.run(spark, "10_candidates")
+    return features.described(spark, config, candidates, scoring=True)
 
 
 def _raw_candidates(spark: SparkSession, config: Config) -> DataFrame:
     where = "scoring.candidates"
     source = inputs.Input(spark, where, config.scoring.candidates)
-    exposures = inputs.Input(spark, "logs.exposures", config.logs.exposures)
+    exposures = views.open_log(spark, config, "exposures")
     user, item = source.id("user_id"), source.id("item_id")
     made = [
         _feature(source, exposures, name, feature)
@@ -64,7 +66,7 @@ def _raw_candidates(spark: SparkSession, config: Config) -> DataFrame:
         ).alias("passthrough"),
     )
     if frame.isEmpty():
-        raise DataError(f"{where}.path", expected="at least one row", found="no candidates")
+        raise DataError(where, expected="at least one row", found="no candidates")
     broken = frame.where((F.col("user_id") <= schema.ABSENT) | (F.col("item_id") <= schema.ABSENT)).first()
     if broken is not None:
         raise DataError(where, expected="a user and an item in every row, neither negative",
@@ -78,7 +80,7 @@ def _feature(source: inputs.Input, exposures: inputs.Input, name: str, feature: 
     if column in source.frame.columns:
         return source.feature(name, feature)
     if feature.at_scoring is None:
-        found = f"none, and {source.log.path} has no column '{column}'"
+        found = f"none, and {source.log.source} has no column '{column}'"
         raise ConfigError(f"features.{name}.at_scoring", expected="a value for scoring", found=found)
     # In the type of the log's column: a string hashes otherwise than the number that it spells.
     kind = exposures.kind(column, f"features.{name}.source")

@@ -22,7 +22,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm import inputs, samples
+from esmm import inputs, statements
 from esmm.config import Config, Log
 from esmm.errors import DataError
 from esmm.metrics import Additive, Agreement, Floats, Metrics, TaskMetrics
@@ -141,7 +141,7 @@ def _with_popularity(spark: SparkSession, predictions: DataFrame, earlier: DataF
     """The rows with `popularity`, null where no sample has a weight."""
     predictions.createOrReplaceTempView("predictions")
     earlier.createOrReplaceTempView("samples")
-    return samples.run_statement(spark, "popularity", {"prior": POPULARITY_PRIOR})
+    return statements.run(spark, "popularity", {"prior": POPULARITY_PRIOR})
 
 
 def _with_truth(spark: SparkSession, predictions: DataFrame, path: str) -> DataFrame:

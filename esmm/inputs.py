@@ -1,13 +1,17 @@
 """Logs as the config describes them, to views that the SQL can rely on.
 
-    raw_exposures, raw_clicks, raw_purchases   event_id, user_id, item_id, event_at, features, reject_reason
-    raw_items, raw_users                       entity_id, features, reject_reason
+    raw_exposures, raw_clicks, raw_purchases   event_id, user_id, item_id, exposure_id, event_at, features,
+                                               reject_reason, original
+    raw_items, raw_users                       entity_id, valid_from (microseconds), features, reject_reason
 
 Ids become int64 by the rule of `contract_id`, times become microseconds since 1970-01-01 UTC, the columns
 that features come from are gathered in one struct under the features' names. A row that cannot be used
-keeps its place and says why in reject_reason; the statements in sql/ skip and count it.
+keeps its place and says why in reject_reason; the statements in sql/ skip it, count it and keep what it was
+(original, JSON).
 """
 
+import datetime as dt
+import re
 from collections.abc import Iterable, Mapping
 
 from pyspark.errors import AnalysisException
@@ -19,11 +23,12 @@ from esmm.config import Config, Feature, IdFeature, Log
 from esmm.errors import ConfigError, DataError
 from esmm.schema import ABSENT
 
-NO_ENTITIES = "entity_id: bigint, features: struct<none: tinyint>, reject_reason: string"
-"""The type of a row of an entity's log, for a config that has no such log."""
+ALWAYS = -(2**63)
+"""What an entity's row is valid from if its log says nothing about it."""
 
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _SIGN_BIT_CLEARED = 9223372036854775807
+_MICROS = {"seconds": 1_000_000, "milliseconds": 1_000}
 
 
 def contract_id(column: Column, kind: T.DataType, where: str) -> Column:
@@ -53,13 +58,32 @@ def contract_value(column: Column, kind: T.DataType, name: str, feature: Feature
 class Input:
     """One opened log: its frame, and where in the config to point when something is wrong with it."""
 
-    def __init__(self, spark: SparkSession, name: str, log: Log) -> None:
+    def __init__(self, spark: SparkSession, name: str, log: Log, time_zone: str = "UTC") -> None:
         self.name, self.log = name, log
+        self.time_zone = log.time_zone or time_zone
         try:
-            self.frame = spark.read.parquet(log.path)
+            self.frame = self._opened(spark)
         except AnalysisException as error:
-            found = "nothing there" if "PATH_NOT_FOUND" in str(error) else str(error).splitlines()[0]
-            raise DataError(f"{name}.path", expected="Parquet files", found=f"{found} ({log.path})") from None
+            missing = error.getErrorClass() in ("PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
+            found = "nothing there" if missing else str(error).splitlines()[0]
+            what = f"{log.format} files" if log.path else "a table of the catalog"
+            raise DataError(f"{name}.{'path' if log.path else 'table'}", expected=what,
+                            found=f"{found} ({log.source})") from None  # fmt: skip
+
+    def _opened(self, spark: SparkSession) -> DataFrame:
+        log = self.log
+        if log.path is None:
+            return spark.table(log.source)
+        if log.format == "parquet":
+            return spark.read.parquet(log.path)
+        # Names from the files, types from the config: an inferred type changes with the day's data.
+        reader = spark.read.format(log.format).options(header=True, mode="FAILFAST", enforceSchema=False)
+        names = reader.option("primitivesAsString", True).load(log.path).schema
+        unknown = next((column for column in log.types if column not in names.names), None)
+        if unknown is not None:
+            raise ConfigError(f"{self.name}.types", expected=f"columns of {log.path}", found=f"'{unknown}'")
+        fields = [f"`{field.name}` {log.types.get(field.name, 'string')}" for field in names]
+        return reader.schema(", ".join(fields)).load(log.path)
 
     def column(self, role: str) -> str:
         """The name of the column that plays a role; raises DataError where the log has none such."""
@@ -67,11 +91,15 @@ class Input:
         self.kind(column, f"{self.name}.columns.{role}")
         return column
 
+    def has(self, role: str) -> bool:
+        """Whether a column plays the role: one that the config names, or one of the role's own name."""
+        return role in self.log.columns or role in self.frame.columns
+
     def kind(self, column: str, where: str) -> T.DataType:
         """The type of a column; raises DataError, naming `where`, if there is none of that name."""
         if column not in self.frame.columns:
             found = f"no column '{column}' (columns: {', '.join(self.frame.columns)})"
-            raise DataError(where, expected=f"a column of {self.log.path}", found=found)
+            raise DataError(where, expected=f"a column of {self.log.source}", found=found)
         return self.frame.schema[column].dataType
 
     def id(self, role: str) -> Column:
@@ -80,18 +108,45 @@ class Input:
         return contract_id(F.col(column), self.kind(column, role), f"{self.name}.columns.{role}")
 
     def time(self) -> Column:
-        """The event's time in microseconds; null where the log's is null."""
-        column = self.column("time")
-        kind = self.kind(column, "time")
-        where = f"{self.name}.columns.time"
-        if self.log.time_unit == "timestamp":
-            if not isinstance(kind, T.TimestampType):
-                raise DataError(where, expected="timestamps", found=kind.simpleString())
+        """The event's time in microseconds; null where the log's is null or cannot be read."""
+        column, unit = self.column("time"), self.log.time_unit
+        kind, where = self.kind(column, "time"), f"{self.name}.columns.time"
+        if unit == "timestamp" and isinstance(kind, T.TimestampType):
             return F.unix_micros(F.col(column))
-        if not isinstance(kind, _INTEGERS):
-            raise DataError(where, expected=f"integers ({self.log.time_unit})", found=kind.simpleString())
-        micros = {"seconds": 1_000_000, "milliseconds": 1_000}[self.log.time_unit]
-        return F.col(column).cast("bigint") * micros
+        if unit == "timestamp" and isinstance(kind, T.TimestampNTZType):
+            return F.unix_micros(F.to_utc_timestamp(F.col(column).cast("timestamp"), self.time_zone))
+        if unit == "text" and isinstance(kind, T.StringType):
+            read = F.to_timestamp(F.col(column), self.log.time_pattern)
+            letters = re.sub(r"'[^']*'", "", self.log.time_pattern)
+            says_its_zone = any(letter in letters for letter in "VzOXx")
+            return F.unix_micros(read if says_its_zone else F.to_utc_timestamp(read, self.time_zone))
+        if unit in _MICROS and isinstance(kind, T.NumericType):
+            return (F.col(column) * _MICROS[unit]).cast("bigint")
+        expected = {"timestamp": "timestamps", "text": "strings"}.get(unit, f"numbers ({unit})")
+        raise DataError(where, expected=expected, found=kind.simpleString())
+
+    def between(self, first: int, last: int) -> "Input":
+        """Leave out what the storage can tell is not of times in [first, last] (microseconds).
+
+        Where the config names a day_column, whole directories of days; where times are timestamps or
+        numbers, row groups. Rows without a time stay, to be rejected.
+        """
+        day = self.log.day_column
+        if day is not None:
+            self.kind(day, f"{self.name}.day_column")
+            days = [_date(first), _date(last + int(self.log.lateness.total_seconds() * 1e6))]
+            # A day of some zone can begin or end up to 14 hours away from UTC's.
+            start, end = days[0] - dt.timedelta(days=1), days[1] + dt.timedelta(days=1)
+            self.frame = self.frame.where(F.col(day).between(F.lit(str(start)), F.lit(str(end))))
+        column, unit = self.column("time"), self.log.time_unit
+        if unit == "timestamp" and isinstance(self.kind(column, "time"), T.TimestampType):
+            bounds = [F.lit(dt.datetime.fromtimestamp(value / 1e6, dt.UTC)) for value in (first, last)]
+        elif unit in _MICROS:
+            bounds = [F.lit(first // _MICROS[unit]), F.lit(last // _MICROS[unit] + 1)]
+        else:
+            return self
+        self.frame = self.frame.where(F.col(column).isNull() | F.col(column).between(*bounds))
+        return self
 
     def feature(self, name: str, feature: Feature) -> Column:
         """The feature's column as the samples hold it: int64, or float32 with null as 0."""
@@ -122,44 +177,65 @@ def feature_struct(columns: Iterable[Column]) -> Column:
     return F.struct(*found) if found else F.struct(F.lit(None).cast("tinyint").alias("none"))
 
 
-def events(spark: SparkSession, name: str, log: Log, features: Mapping[str, Feature]) -> DataFrame:
-    """One row an event, as the SQL takes it: event_id, user_id, item_id, event_at, features, reject_reason.
+def events(source: Input, features: Mapping[str, Feature]) -> DataFrame:
+    """One row a row of an event log, as the SQL takes it.
 
     Events without an id of their own are told apart by user, item and time.
     """
-    source = Input(spark, name, log)
     user, item, time = source.id("user_id"), source.id("item_id"), source.time()
-    if "event_id" in log.columns or "event_id" in source.frame.columns:
-        event = source.id("event_id")
+    ids = {"user": user, "item": item}
+    if source.has("event_id"):
+        event = ids["event"] = source.id("event_id")
     else:
         event = F.xxhash64(user, item, time).bitwiseAND(F.lit(_SIGN_BIT_CLEARED))
+    exposure = source.id("exposure_id") if source.has("exposure_id") else F.lit(ABSENT).cast("bigint")
     return source.frame.select(
         event.alias("event_id"),
         user.alias("user_id"),
         item.alias("item_id"),
+        exposure.alias("exposure_id"),
         time.alias("event_at"),
         feature_struct(source.feature(key, feature) for key, feature in features.items()).alias("features"),
-        _reject_reason({"event": event, "user": user, "item": item}, time).alias("reject_reason"),
+        F.coalesce(*_broken_ids(ids), *_broken_times(source, time)).alias("reject_reason"),
+        F.to_json(F.struct("*")).alias("original"),
     )
 
 
-def entities(
-    spark: SparkSession, name: str, log: Log, role: str, features: Mapping[str, Feature]
-) -> DataFrame:
-    """One row a row of an entity's log: entity_id, features, reject_reason."""
-    source = Input(spark, name, log)
+def entities(source: Input, role: str, features: Mapping[str, Feature]) -> DataFrame:
+    """One row a row of an entity's log: entity_id, valid_from (where the log names no time, ALWAYS), features."""
     entity = source.id(role)
+    slowly_changing = "time" in source.log.columns
+    since = source.time() if slowly_changing else F.lit(ALWAYS)
+    broken = _broken_ids({role.removesuffix("_id"): entity})
+    broken += _broken_times(source, since) if slowly_changing else []
     return source.frame.select(
         entity.alias("entity_id"),
+        since.alias("valid_from"),
         feature_struct(source.feature(key, feature) for key, feature in features.items()).alias("features"),
-        _reject_reason({role.removesuffix("_id"): entity}, None).alias("reject_reason"),
+        F.coalesce(*broken).alias("reject_reason"),
     )
 
 
-def _reject_reason(ids: Mapping[str, Column], time: Column | None) -> Column:
-    """The first thing that makes a row useless, or null."""
-    reasons = [F.when(column == ABSENT, f"no {name}") for name, column in ids.items()]
-    reasons += [F.when(column < ABSENT, f"negative {name}") for name, column in ids.items()]
-    if time is not None:
-        reasons.append(F.when(time.isNull(), "no time"))
-    return F.coalesce(*reasons)
+def _broken_ids(ids: Mapping[str, Column]) -> list[Column]:
+    """What makes a row's ids useless, or nulls."""
+    return [F.when(column == ABSENT, f"no {name}") for name, column in ids.items()] + [
+        F.when(column < ABSENT, f"negative {name}") for name, column in ids.items()
+    ]
+
+
+def _broken_times(source: Input, time: Column) -> list[Column]:
+    """What makes a row's time useless, or nulls."""
+    raw = F.col(source.column("time"))
+    reasons = [F.when(raw.isNull(), "no time"), F.when(time.isNull(), "unreadable time")]
+    if source.log.day_column is not None:
+        day = F.to_timestamp(F.col(source.log.day_column).cast("string"), "yyyy-MM-dd")
+        start = F.unix_micros(F.to_utc_timestamp(day, source.time_zone))
+        end = F.unix_micros(F.to_utc_timestamp(day + F.expr("interval 1 day"), source.time_zone))
+        late = int(source.log.lateness.total_seconds() * 1_000_000)
+        outside = (time < start - F.lit(late)) | (time >= end)
+        reasons.append(F.when(outside, "time outside its day"))
+    return reasons
+
+
+def _date(value: int) -> dt.date:
+    return dt.datetime.fromtimestamp(value / 1e6, dt.UTC).date()

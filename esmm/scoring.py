@@ -17,7 +17,7 @@ import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm import candidates, samples, schema
+from esmm import candidates, schema, statements
 from esmm.config import Config
 from esmm.publish import Manifest, Table, new_run
 from esmm.schema import Column
@@ -47,9 +47,9 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
     """
     table, run = Table(config.scoring.table), new_run()
     with table.claimed([day], run):
-        rows = candidates.features(spark, config, as_of)
+        rows = candidates.described(spark, config, as_of)
         with_predictions(rows, config, version).createOrReplaceTempView("scored")
-        ranked = samples.run_statement(spark, "09_ranked", {"model_version": version, "ds": str(day)})
+        ranked = statements.run(spark, "11_ranked", {"model_version": version, "ds": str(day)})
         try:
             ranked.write.partitionBy(schema.DAY).parquet(table.stage(run))
             facts = {"model": version, "as_of": as_of.isoformat()}
@@ -98,4 +98,7 @@ def predict_in_batches(
         model({name: array[start : start + batch_size] for name, array in arrays.items()})
         for start in range(0, rows, batch_size)
     ]
-    return {name: np.concatenate([part[name] for part in parts] or [np.empty(0, "float32")]) for name in PREDICTIONS}
+    return {
+        name: np.concatenate([part[name] for part in parts] or [np.empty(0, "float32")])
+        for name in PREDICTIONS
+    }

@@ -17,7 +17,9 @@ Date = Annotated[
 ]
 AsOf = Annotated[
     dt.datetime | None,
-    typer.Option("--as-of", help="What is known: everything before this local time; by default, the day's start."),
+    typer.Option(
+        "--as-of", help="What is known: everything before this local time; by default, the day's start."
+    ),
 ]
 Version = Annotated[str | None, typer.Option("--model", help="The model's version; by default, the latest.")]
 

@@ -1,7 +1,8 @@
 -- Grain: one row an event: an exposure (kind 0), a click (1) or a purchase (2), each once.
--- In: raw_exposures, raw_clicks, raw_purchases: event_id, user_id, item_id, event_at (microseconds), features,
---     reject_reason.
--- Partitioned by user from here on: attribution and lists need no other shuffle.
+-- In: raw_exposures, raw_clicks, raw_purchases: event_id, user_id, item_id, exposure_id (what the log itself says,
+--     or -1), event_at (microseconds), features, reject_reason.
+-- Of events of one user, kind and id the earliest counts. Partitioned by user from here on: attribution and lists
+-- need no other shuffle.
 with
 
 exposures as (
@@ -10,6 +11,7 @@ exposures as (
         event_id,
         user_id,
         item_id,
+        event_id as exposure_id,
         event_at,
         features,
         reject_reason
@@ -22,6 +24,7 @@ clicks as (
         event_id,
         user_id,
         item_id,
+        exposure_id,
         event_at,
         null as features,
         reject_reason
@@ -34,6 +37,7 @@ purchases as (
         event_id,
         user_id,
         item_id,
+        exposure_id,
         event_at,
         null as features,
         reject_reason
@@ -63,7 +67,7 @@ numbered as (
         *,
         row_number() over (
             partition by user_id, kind, event_id
-            order by event_at, item_id, xxhash64(features)
+            order by event_at, item_id, exposure_id, xxhash64(features)
         ) as copy
     from by_user
 )
@@ -73,6 +77,7 @@ select
     event_id,
     user_id,
     item_id,
+    exposure_id,
     event_at,
     features
 from numbered

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from esmm import samples, schema
+from esmm import features, samples, schema, views
 from esmm.config import Config, parse
+from esmm.days import day_start
 from esmm.errors import ConfigError, DataError
 from esmm.publish import Table
 from tests import brute_force
@@ -76,7 +77,7 @@ def write_logs(
 def random_logs(seed: int, users: int = 40, items: int = 12, rows: int = 1_500) -> list[list[Event]]:
     """Exposures, clicks and purchases on a coarse grid of time, so that ties and edges are common."""
     rng = np.random.default_rng(seed)
-    start, end = samples.day_start(DAYS[0], ZONE), samples.day_start(DAYS[-1] + dt.timedelta(days=1), ZONE)
+    start, end = day_start(DAYS[0], ZONE), day_start(DAYS[-1] + dt.timedelta(days=1), ZONE)
     logs: list[list[Event]] = []
     for kind, share in enumerate((1.0, 0.6, 0.3)):
         count = int(rows * share)
@@ -163,7 +164,7 @@ def test_building_again_gives_the_same_files_contents(spark: SparkSession, confi
 
 
 def test_the_manifest_counts_what_was_dropped(spark: SparkSession, config: Config) -> None:
-    start = samples.day_start(DAYS[0], ZONE)
+    start = day_start(DAYS[0], ZONE)
     exposures = [Event(1, 1, 1, start), Event(1, 1, 1, start), Event(2, -5, 1, start), Event(3, 2, 1, start)]
     clicks = [Event(10, 1, 1, start + MINUTE), Event(11, 1, 2, start + MINUTE)]
     write_logs(config, exposures, clicks, [Event(20, 1, 1, start + 2 * MINUTE)])
@@ -171,21 +172,21 @@ def test_the_manifest_counts_what_was_dropped(spark: SparkSession, config: Confi
     assert manifest.immature
     assert manifest.rows == 2
     assert manifest.counts == {
-        "exposures read": 4, "exposures negative user": 1, "exposures unique": 2, "exposures credited": 2,
-        "clicks read": 2, "clicks unique": 2, "clicks credited": 1,
-        "purchases read": 1, "purchases unique": 1, "purchases credited": 1,
+        "exposures read": 4, "exposures negative user": 1, "exposures kept": 2, "exposures credited": 2,
+        "clicks read": 2, "clicks kept": 2, "clicks credited": 1, "clicks": 1, "samples": 2,
+        "purchases read": 1, "purchases kept": 1, "purchases credited": 1, "purchases": 1,
     }  # fmt: skip
 
 
 def test_string_ids_are_hashed_and_empty_ones_are_absent(spark: SparkSession, config: Config) -> None:
-    start = samples.day_start(DAYS[0], ZONE)
+    start = day_start(DAYS[0], ZONE)
     write_logs(config, [Event(1, 1, 1, start)], [Event(2, 1, 1, start)], [Event(3, 1, 1, start)])
     path = Path(config.logs.items.path) / "part-0.parquet"
     items = pq.read_table(path)
     categories = pa.array(["shoes", "", None] * 4)
     pq.write_table(items.set_column(items.column_names.index("category"), "category", categories), path)
     spark.catalog.clearCache()
-    samples.register_entities(spark, config)
+    views.register_entities(spark, config)
     found = {row["entity_id"]: row["features"]["category"] for row in spark.table("items").collect()}
     # xxHash64 of "shoes" with seed 42, from the reference implementation, its sign bit cleared.
     assert found[0] == XXHASH64_SHOES & 0x7FFFFFFFFFFFFFFF
@@ -197,7 +198,7 @@ class TestBadInput:
 
     @pytest.fixture(autouse=True)
     def logs(self, config: Config) -> None:
-        start = samples.day_start(DAYS[0], ZONE)
+        start = day_start(DAYS[0], ZONE)
         write_logs(config, [Event(1, 1, 1, start)], [Event(2, 1, 1, start)], [Event(3, 1, 1, start)])
 
     def refused(self, spark: SparkSession, config: Config, days: list[dt.date], kind: type[Exception]) -> str:
@@ -227,7 +228,7 @@ class TestBadInput:
     def test_missing_log(self, spark: SparkSession, values: dict[str, Any]) -> None:
         values["logs"]["purchases"]["path"] += "/nowhere"
         message = self.refused(spark, parse(values), DAYS[:1], DataError)
-        assert message.startswith("logs.purchases.path: expected Parquet files, found nothing there")
+        assert message.startswith("logs.purchases.path: expected parquet files, found nothing there")
 
     def test_day_without_logs(self, spark: SparkSession, config: Config) -> None:
         message = self.refused(spark, config, DAYS[:2], DataError)
@@ -246,9 +247,9 @@ class TestBadInput:
         self, spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A sample doubled on its way to the table is caught before it is published."""
-        monkeypatch.setattr(samples, "described", lambda *args: DESCRIBED(*args).unionAll(DESCRIBED(*args)))
+        monkeypatch.setattr(features, "described", lambda *args: DESCRIBED(*args).unionAll(DESCRIBED(*args)))
         message = self.refused(spark, config, DAYS[:1], DataError)
         assert message.startswith("sql/checks/unique_exposure.sql: expected no rows that break it, found {")
 
 
-DESCRIBED = samples.described
+DESCRIBED = features.described

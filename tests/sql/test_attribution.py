@@ -1,4 +1,4 @@
-"""03_credited_events and 04_labelled_exposures: which exposure an event labels.
+"""04_credited_events and 05_labelled_exposures: which exposure an event labels.
 
 Click window 30 minutes, purchase window 100 minutes. Expected: event id to the exposure it is credited to,
 and the exposures' labels (click, purchase).
@@ -7,8 +7,10 @@ and the exposures' labels (click, purchase).
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm.samples import run_statement
+from esmm import statements
 from tests.sql.timeline import MINUTE, bought, clicked, register_events, shown
+
+LABELS = {"history_cutoff": "exposure", "time_zone": "UTC", "keep_unclicked": 1.0, "seed": 1}
 
 CASES = {
     "a click goes to its exposure": ([shown(1, 0), clicked(10, 5)], {10: 1}, {1: (1, 0)}),
@@ -88,10 +90,15 @@ CASES = {
 def credited(spark: SparkSession) -> dict[tuple[int, int], int | None]:
     """(case, event id) to the exposure credited."""
     register_events(spark, [events for events, _, _ in CASES.values()])
-    windows = {"click_window": 30 * MINUTE, "purchase_window": 100 * MINUTE}
-    frame = run_statement(spark, "03_credited_events", windows)
+    windows = {
+        "click_window": 30 * MINUTE,
+        "purchase_window": 100 * MINUTE,
+        "clicks_say": False,
+        "purchases_say": False,
+    }
+    frame = statements.run(spark, "04_credited_events", windows)
     frame.createOrReplaceTempView("credited_events")
-    return {(row["user_id"], row["event_id"]): row["exposure_id"] for row in frame.collect()}
+    return {(row["user_id"], row["event_id"]): row["credited_exposure_id"] for row in frame.collect()}
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +106,8 @@ def labels(
     spark: SparkSession, credited: dict[tuple[int, int], int | None]
 ) -> dict[tuple[int, int], tuple[int, int]]:
     """(case, exposure id) to (click, purchase)."""
-    bounds = {"starts_at": 0, "ends_at": 1_000 * MINUTE}
-    rows = run_statement(spark, "04_labelled_exposures", bounds).collect()
+    bounds = LABELS | {"starts_at": 0, "ends_at": 1_000 * MINUTE}
+    rows = statements.run(spark, "05_labelled_exposures", bounds).collect()
     found = {(row["user_id"], row["exposure_id"]): (row["click"], row["purchase"]) for row in rows}
     assert len(found) == len(rows), "an exposure has one row"
     return found
@@ -121,8 +128,13 @@ def test_labels(labels: dict[tuple[int, int], tuple[int, int]], case: int, name:
 def test_only_exposures_of_the_period_are_labelled(spark: SparkSession) -> None:
     """The bounds are [starts_at, ends_at); events after the end still label."""
     register_events(spark, [[shown(1, 9), shown(2, 10), shown(3, 20, item=2), clicked(10, 25)]])
-    windows = {"click_window": 30 * MINUTE, "purchase_window": 100 * MINUTE}
-    run_statement(spark, "03_credited_events", windows).createOrReplaceTempView("credited_events")
-    bounds = {"starts_at": 10 * MINUTE, "ends_at": 20 * MINUTE}
-    rows = run_statement(spark, "04_labelled_exposures", bounds).collect()
+    windows = {
+        "click_window": 30 * MINUTE,
+        "purchase_window": 100 * MINUTE,
+        "clicks_say": False,
+        "purchases_say": False,
+    }
+    statements.run(spark, "04_credited_events", windows).createOrReplaceTempView("credited_events")
+    bounds = LABELS | {"starts_at": 10 * MINUTE, "ends_at": 20 * MINUTE}
+    rows = statements.run(spark, "05_labelled_exposures", bounds).collect()
     assert [(row["exposure_id"], row["click"]) for row in rows] == [(2, 1)]

@@ -1,4 +1,4 @@
-"""05_lists: the user's last 3 clicks strictly before the request, at most 60 minutes back, most recent first.
+"""06_lists: the user's last 3 clicks strictly before the request, at most 60 minutes back, most recent first.
 
 A case: what was clicked, the request's minute, and the expected items with the minutes of their clicks.
 """
@@ -6,7 +6,7 @@ A case: what was clicked, the request's minute, and the expected items with the 
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm.samples import run_statement
+from esmm import statements
 from tests.sql.timeline import CLICK, MINUTE, Event, bought, clicked, register_events, shown
 
 CASES: dict[str, tuple[list[Event], float, list[tuple[int, float]]]] = {
@@ -37,14 +37,14 @@ CASES: dict[str, tuple[list[Event], float, list[tuple[int, float]]]] = {
 
 REQUEST_TYPE = (
     "exposure_id bigint, user_id bigint, item_id bigint, exposed_at bigint, known_until bigint, click tinyint, "
-    "purchase tinyint, features struct<none: tinyint>"
+    "purchase tinyint, weight float, features struct<none: tinyint>"
 )
 
 
 def _requests(spark: SparkSession, rows: list[tuple[int, int, float]]) -> None:
     """The view `requests` from (exposure id, user, minute)."""
     made = [
-        (exposure, user, 1, int(minute * MINUTE), int(minute * MINUTE), 0, 0, None)
+        (exposure, user, 1, int(minute * MINUTE), int(minute * MINUTE), 0, 0, 1.0, None)
         for exposure, user, minute in rows
     ]
     frame = spark.createDataFrame(made, REQUEST_TYPE).selectExpr(
@@ -55,7 +55,7 @@ def _requests(spark: SparkSession, rows: list[tuple[int, int, float]]) -> None:
 
 def _lists(spark: SparkSession) -> dict[tuple[int, int], list[tuple[int, int]]]:
     arguments = {"kind": CLICK, "length": 3, "look_back": 60 * MINUTE}
-    rows = run_statement(spark, "05_lists", arguments).collect()
+    rows = statements.run(spark, "06_lists", arguments).collect()
     found = {
         (row["user_id"], row["exposure_id"]): [(e["item_id"], e["at"]) for e in row["lists"][-1]]
         for row in rows
@@ -67,8 +67,8 @@ def _lists(spark: SparkSession) -> dict[tuple[int, int], list[tuple[int, int]]]:
 @pytest.fixture(scope="module", autouse=True)
 def items(spark: SparkSession) -> None:
     spark.sql(
-        "select cast(id as bigint) as entity_id, struct(cast(id * 10 as bigint) as seller) as features "
-        "from range(1, 5)"
+        "select cast(id as bigint) as entity_id, struct(cast(id * 10 as bigint) as seller) as features, "
+        "-9223372036854775807 as valid_from, 9223372036854775807 as valid_until from range(1, 5)"
     ).createOrReplaceTempView("items")
 
 
@@ -94,7 +94,7 @@ def test_requests_between_clicks_see_what_came_before_each(spark: SparkSession) 
 def test_an_entry_carries_its_items_features_and_an_unknown_item_none(spark: SparkSession) -> None:
     register_events(spark, [[clicked(1, 10, item=3), clicked(2, 11, item=77)]])
     _requests(spark, [(1, 1, 20)])
-    row = run_statement(spark, "05_lists", {"kind": CLICK, "length": 3, "look_back": 60 * MINUTE}).collect()[
+    row = statements.run(spark, "06_lists", {"kind": CLICK, "length": 3, "look_back": 60 * MINUTE}).collect()[
         0
     ]
     assert [entry["item"] and entry["item"]["seller"] for entry in row["lists"][0]] == [None, 30]

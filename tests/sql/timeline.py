@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 MINUTE = 60_000_000
 EXPOSURE, CLICK, PURCHASE = 0, 1, 2
 EVENT_TYPE = (
-    "kind int, event_id bigint, user_id bigint, item_id bigint, event_at bigint, "
+    "kind int, event_id bigint, user_id bigint, item_id bigint, exposure_id bigint, event_at bigint, "
     "features struct<none: tinyint>"
 )
 
@@ -23,6 +23,8 @@ class Event:
     id: int
     minute: float
     item: int = 1
+    exposure: int = -1
+    """What the log itself says."""
 
     @property
     def at(self) -> int:
@@ -45,7 +47,7 @@ def bought(event_id: int, minute: float, item: int = 1) -> Event:
 def register_events(spark: SparkSession, timelines: list[list[Event]]) -> None:
     """The view `events`, one user a timeline, numbered from 1."""
     rows = [
-        (event.kind, event.id, user, event.item, event.at, None)
+        (event.kind, event.id, user, event.item, event.exposure, event.at, None)
         for user, timeline in enumerate(timelines, start=1)
         for event in timeline
     ]

@@ -16,7 +16,11 @@ entries as (
         struct(events.event_at as at, events.item_id, items.features as item) as entry,
         null as request
     from events
-    left join items on events.item_id = items.entity_id
+    left join items
+        on
+            events.item_id = items.entity_id
+            and events.event_at >= items.valid_from
+            and events.event_at < items.valid_until
     where events.kind = :kind
 ),
 
@@ -69,6 +73,7 @@ select
     request.known_until,
     request.click,
     request.purchase,
+    request.weight,
     request.features,
     concat(
         request.lists,

@@ -18,6 +18,7 @@ select
     user_lists.known_until,
     user_lists.click,
     user_lists.purchase,
+    user_lists.weight,
     numbered.features,
     user_lists.lists,
     numbered.passthrough

@@ -16,6 +16,8 @@ select
     requests.exposed_at,
     requests.click,
     requests.purchase,
+    requests.weight,
+    requests.known_until,
     requests.lists,
     requests.features as exposures,
     items.features as items,
@@ -27,5 +29,13 @@ select
     cast(to_date(requests.local_time) as string) as ds,
     requests.passthrough
 from requests
-left join items on requests.item_id = items.entity_id
-left join users on requests.user_id = users.entity_id
+left join items
+    on
+        requests.item_id = items.entity_id
+        and requests.known_until >= items.valid_from
+        and requests.known_until < items.valid_until
+left join users
+    on
+        requests.user_id = users.entity_id
+        and requests.known_until >= users.valid_from
+        and requests.known_until < users.valid_until

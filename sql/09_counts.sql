@@ -1,6 +1,6 @@
 -- Grain: one row a day, log and fate: how many of the log's rows of that day met it.
 -- In: raw_exposures, raw_clicks, raw_purchases, credited_events; :time_zone, :starts_at, :ends_at.
--- Fates: read, one for each reason of rejection, unique (what is left without duplicates), credited.
+-- Fates: read, one for each reason of rejection, kept (no duplicate, under the cap), credited.
 with
 
 raw_events as (
@@ -33,7 +33,7 @@ fates as (
     select
         element_at(array('exposures', 'clicks', 'purchases'), kind + 1) as log,
         event_at,
-        explode(if(exposure_id is null, array('unique'), array('unique', 'credited'))) as fate
+        explode(if(credited_exposure_id is null, array('kept'), array('kept', 'credited'))) as fate
     from credited_events
 )
 

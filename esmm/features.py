@@ -1,0 +1,89 @@
+"""Requests to rows with the model's columns: behaviour lists, and what the logs say of user, item and exposure.
+
+A request is whatever a row is wanted for: an exposure (`esmm.samples`), or a pair to score
+(`esmm.candidates`). Both come through here, so that a list means the same in training and in scoring:
+
+    requests ─ 06, once a list ─▶ requests with lists ─ 08 ─▶ rows with the columns of esmm.schema
+"""
+
+from functools import partial
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from esmm import schema, statements
+from esmm.config import BehaviourList, Config, IdFeature
+from esmm.days import micros
+from esmm.views import KINDS
+
+_SMALLEST_WEIGHT = 1.1754944e-38  # float32's smallest normal number: a real entry weighs more than padding
+
+
+def with_lists(spark: SparkSession, config: Config, requests: DataFrame) -> DataFrame:
+    """Requests with each list of the config, in order, appended to their `lists`: most recent first."""
+    for behaviour in config.lists.values():
+        requests.createOrReplaceTempView("requests")
+        arguments = {
+            "kind": KINDS[behaviour.event],
+            "length": behaviour.length,
+            "look_back": micros(behaviour.look_back),
+        }
+        requests = statements.run(spark, "06_lists", arguments)
+    return requests
+
+
+def described(
+    spark: SparkSession, config: Config, requests: DataFrame, *, scoring: bool = False
+) -> DataFrame:
+    """Requests with lists to rows: the columns of `esmm.schema`, the day, and what passes through."""
+    requests.createOrReplaceTempView("requests")
+    joined = statements.run(spark, "08_samples", {"time_zone": config.time_zone})
+    made = {name: _feature(config, name, scoring) for name in config.features}
+    for index, (name, behaviour) in enumerate(config.lists.items()):
+        made |= _list(config, index, name, behaviour)
+    columns = [
+        made.get(column.name, F.col(column.name)).cast(column.spark).alias(column.name)
+        for column in schema.sample_columns(config)
+    ]
+    return joined.select(*columns, schema.DAY, "passthrough")
+
+
+def _feature(config: Config, name: str, scoring: bool) -> Column:
+    """One feature of a row that 08_samples has joined; absent where the join found nothing."""
+    feature = config.features[name]
+    log, _, column = feature.source.partition(".")
+    if feature.source in ("exposures.user_id", "exposures.item_id"):
+        return F.col(column)
+    if log == "clock":
+        fixed = scoring and feature.at_scoring is not None
+        return F.lit(feature.at_scoring) if fixed else F.col(f"clock.{column}")
+    absent = schema.ABSENT if isinstance(feature, IdFeature) else 0.0
+    return F.coalesce(F.col(f"{log}.{name}"), F.lit(absent))
+
+
+def _list(config: Config, index: int, name: str, behaviour: BehaviourList) -> dict[str, Column]:
+    """The columns of one list: most recent first, padded to its length."""
+    entries = F.element_at("lists", index + 1)
+
+    def padded(values: Column, padding: Column) -> Column:
+        return F.slice(F.concat(values, F.array_repeat(padding, behaviour.length)), 1, behaviour.length)
+
+    def entity_id(entity: str, entry: Column) -> Column:
+        of_event = config.features[entity].source == "exposures.item_id"
+        value = entry["item_id"] if of_event else entry["item"][entity]
+        return F.coalesce(value, F.lit(schema.ABSENT))
+
+    def weight(entry: Column) -> Column:
+        half_lives = (F.col("known_until") - entry["at"]) / F.lit(micros(behaviour.half_life))
+        return F.greatest(F.pow(F.lit(2.0), -half_lives), F.lit(_SMALLEST_WEIGHT))
+
+    columns = {
+        schema.list_column(name, behaviour, entity).name: padded(
+            F.transform(entries, partial(entity_id, entity)), F.lit(schema.ABSENT)
+        )
+        for entity in behaviour.entities
+    }
+    columns[schema.list_weight_column(name, behaviour).name] = padded(
+        F.transform(entries, weight), F.lit(0.0)
+    )
+    return columns

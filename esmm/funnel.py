@@ -1,0 +1,60 @@
+"""The funnel of each day's samples: what went in, what came out, and how much of it a model can see.
+
+    measure(config, samples)     # {date(2026, 3, 24): {"samples": 50_123, "clicks": 4_981, "ctr": 0.0994, …}}
+
+Lists are told by their mean length and the share that is empty, ids by the share that is absent: a broken join
+or a log that stopped shows here before it shows in the model.
+"""
+
+import datetime as dt
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from rich.table import Table
+
+from esmm import schema
+from esmm.config import Config, IdFeature
+from esmm.publish import Manifest
+
+Funnel = dict[str, float]
+"""Name to count, rate or share."""
+
+
+def measure(config: Config, samples: DataFrame) -> dict[dt.date, Funnel]:
+    """The funnel of each day of samples, as `esmm.schema` has them, with the day in `ds`."""
+    figures: dict[str, Column] = {
+        "samples": F.count("*").cast("double"),
+        "clicks": F.sum(F.col("click").cast("double")),
+        "purchases": F.sum(F.col("purchase").cast("double")),
+        "ctr": F.sum(F.col("weight") * F.col("click")) / F.sum("weight"),
+        "cvr": F.sum("purchase") / F.sum("click"),
+    }
+    for name, behaviour in config.lists.items():
+        weights = schema.list_weight_column(name, behaviour).name
+        length = F.size(F.filter(weights, lambda weight: weight > 0))
+        figures[f"{name}: mean length"] = F.avg(length)
+        figures[f"{name}: empty"] = F.avg((length == 0).cast("double"))
+    for name, feature in config.features.items():
+        if isinstance(feature, IdFeature):
+            figures[f"{name}: absent"] = F.avg((F.col(name) == schema.ABSENT).cast("double"))
+    rows = samples.groupBy(schema.DAY).agg(*[value.alias(name) for name, value in figures.items()]).collect()
+    return {
+        dt.date.fromisoformat(str(row[schema.DAY])): {name: float(row[name] or 0.0) for name in figures}
+        for row in rows
+    }
+
+
+def table(manifests: list[Manifest]) -> Table:
+    """The funnels of days that were built, a column a day."""
+    shown = Table(title="Funnel", title_justify="left")
+    shown.add_column("")
+    for manifest in manifests:
+        shown.add_column(str(manifest.day) + (" (immature)" if manifest.immature else ""), justify="right")
+    counted = sorted({name for manifest in manifests for name in manifest.counts})
+    for name in counted:
+        shown.add_row(name, *[f"{manifest.counts.get(name, 0):,}" for manifest in manifests])
+    shown.add_section()
+    for name in manifests[0].facts["funnel"]:
+        if name not in ("samples", "clicks", "purchases"):
+            shown.add_row(name, *[f"{manifest.facts['funnel'][name]:.4f}" for manifest in manifests])
+    return shown
