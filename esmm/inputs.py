@@ -1,7 +1,7 @@
 """Logs as the config describes them, to views that the SQL can rely on.
 
     raw_exposures, raw_clicks, raw_purchases   event_id, user_id, item_id, exposure_id, event_at, features,
-                                               reject_reason, original
+                                               reject_reason, filed_on, original
     raw_items, raw_users                       entity_id, valid_from (microseconds), features, reject_reason
 
 Ids become int64 by the rule of `contract_id`, times become microseconds since 1970-01-01 UTC, the columns
@@ -125,19 +125,29 @@ class Input:
         expected = {"timestamp": "timestamps", "text": "strings"}.get(unit, f"numbers ({unit})")
         raise DataError(where, expected=expected, found=kind.simpleString())
 
+    def filed_on(self) -> Column:
+        """The day that a row was filed under, YYYY-MM-DD; null where logs are not filed by day."""
+        day = self.log.day_column
+        if day is None:
+            return F.lit(None).cast("string")
+        self.kind(day, f"{self.name}.day_column")
+        return F.col(day).cast("string")
+
     def between(self, first: int, last: int) -> "Input":
         """Leave out what the storage can tell is not of times in [first, last] (microseconds).
 
-        Where the config names a day_column, whole directories of days; where times are timestamps or
+        Where the config names a day_column, whole directories of days; else, where times are timestamps or
         numbers, row groups. Rows without a time stay, to be rejected.
         """
         day = self.log.day_column
         if day is not None:
-            self.kind(day, f"{self.name}.day_column")
             days = [_date(first), _date(last + int(self.log.lateness.total_seconds() * 1e6))]
             # A day of some zone can begin or end up to 14 hours away from UTC's.
             start, end = days[0] - dt.timedelta(days=1), days[1] + dt.timedelta(days=1)
+            self.filed_on()
             self.frame = self.frame.where(F.col(day).between(F.lit(str(start)), F.lit(str(end))))
+            # Not by time as well: a row that is filed under a wrong day is to be rejected, not overlooked.
+            return self
         column, unit = self.column("time"), self.log.time_unit
         if unit == "timestamp" and isinstance(self.kind(column, "time"), T.TimestampType):
             bounds = [F.lit(dt.datetime.fromtimestamp(value / 1e6, dt.UTC)) for value in (first, last)]
@@ -197,6 +207,7 @@ def events(source: Input, features: Mapping[str, Feature]) -> DataFrame:
         time.alias("event_at"),
         feature_struct(source.feature(key, feature) for key, feature in features.items()).alias("features"),
         F.coalesce(*_broken_ids(ids), *_broken_times(source, time)).alias("reject_reason"),
+        source.filed_on().alias("filed_on"),
         F.to_json(F.struct("*")).alias("original"),
     )
 
@@ -228,7 +239,7 @@ def _broken_times(source: Input, time: Column) -> list[Column]:
     raw = F.col(source.column("time"))
     reasons = [F.when(raw.isNull(), "no time"), F.when(time.isNull(), "unreadable time")]
     if source.log.day_column is not None:
-        day = F.to_timestamp(F.col(source.log.day_column).cast("string"), "yyyy-MM-dd")
+        day = F.to_timestamp(source.filed_on(), "yyyy-MM-dd")
         start = F.unix_micros(F.to_utc_timestamp(day, source.time_zone))
         end = F.unix_micros(F.to_utc_timestamp(day + F.expr("interval 1 day"), source.time_zone))
         late = int(source.log.lateness.total_seconds() * 1_000_000)

@@ -25,7 +25,7 @@ def write(rows: DataFrame, directory: str, config: Config, *, rows_of_a_day: int
         rows.repartition(files, order)
         .sortWithinPartitions(DAY, order)
         .write.partitionBy(DAY)
-        # One row group a file, however wide the rows: a block holds what a file may.
-        .option("parquet.block.size", 2**31 - 1)
+        # One row group a file: a block that holds what a file does, at up to 4 KiB a row.
+        .option("parquet.block.size", max(config.samples.rows_per_file * 4096, 2**26))
         .parquet(directory)
     )

@@ -134,7 +134,7 @@ class Table:
         The manifest's rows, row groups and types are read from the files themselves. Raises DataError where
         the run staged no file.
         """
-        paths = sorted(self.fs.glob(f"{self.path}/{_directory(run, day)}/*.parquet"))
+        paths = self.staged(day, run)
         if not paths:
             raise DataError(self.url(_directory(run, day)), expected="Parquet files to publish", found="none")
         files, schema = [], None
@@ -157,6 +157,17 @@ class Table:
             self._remove(_directory(replaced.run, day))
         self._remove(f"{_directory(run)}/_SUCCESS")
         return manifest
+
+    def staged(self, day: dt.date, run: str) -> list[str]:
+        """The files that a run has written for a day, as the storage knows them."""
+        return sorted(self.fs.glob(f"{self.path}/{_directory(run, day)}/*.parquet"))
+
+    def withdraw(self, day: dt.date) -> None:
+        """Make a day one that is not published, and remove its files."""
+        if day in self.days():
+            run = self.manifest(day).run
+            self.fs.rm_file(_manifest(self.path, day))
+            self._remove(_directory(run, day))
 
     def discard(self, run: str) -> None:
         """Remove what a run staged and did not publish."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import structlog
 from pyspark.sql import DataFrame, SparkSession
 
-from esmm import features, funnel, layout, statements, views
+from esmm import features, funnel, layout, schema, statements, views
 from esmm.config import Config
 from esmm.days import Period, micros
 from esmm.errors import DataError
@@ -62,6 +62,7 @@ def build(
             most = max(of_day["exposures credited"] for of_day in counts.values())
             layout.write(rows, table.stage(run), config, rows_of_a_day=most)
             funnels = _checked(spark, config, table.stage(run), counts, keep)
+            _publish_rejects(spark, config, period, run)
             return [
                 table.publish(
                     day,
@@ -126,13 +127,37 @@ def _immature_days(
 
 def _counts(spark: SparkSession, config: Config, period: Period) -> Counts:
     """What happened to the logs' rows, by day; raises DataError where a day has no exposures."""
-    arguments = {"time_zone": config.time_zone, "starts_at": period.starts_at, "ends_at": period.ends_at}
-    counts: Counts = {day: Counter() for day in period.days}
+    arguments = {
+        "time_zone": config.time_zone,
+        "first_day": str(period.days[0]),
+        "last_day": str(period.days[-1]),
+    }
+    if config.samples.events_per_user_and_day is None:
+        spark.table("credited_events").createOrReplaceTempView("unique_events")
+    statements.run(spark, "10_rejects", arguments).createOrReplaceTempView("rejects")
+    found: Counts = {day: Counter() for day in period.days}
     for row in statements.run(spark, "09_counts", arguments).collect():
-        counts[dt.date.fromisoformat(row["ds"])][f"{row['log']} {row['fate']}"] = row["events"]
-    for day, of_day in counts.items():
+        found[dt.date.fromisoformat(row["ds"])][f"{row['log']} {row['fate']}"] = row["events"]
+    for day, of_day in found.items():
         if not of_day["exposures credited"]:
             raise DataError("logs.exposures", expected=f"exposures on {day}", found="none")
+    return {day: _drops(of_day) for day, of_day in found.items()}
+
+
+def _drops(found: Counter[str]) -> Counter[str]:
+    """What was read of each log, and what became of it: the rows of all other fates add up to it."""
+    counts: Counter[str] = Counter()
+    for name in ("exposures", "clicks", "purchases"):
+        stages = ["usable", "unique", "kept", "credited"]
+        usable, unique, kept, credited = (found[f"{name} {stage}"] for stage in stages)
+        reasons = {fate: rows for fate, rows in found.items() if fate.startswith(f"{name} ")}
+        rejected = {fate: rows for fate, rows in reasons.items() if fate.partition(" ")[2] not in stages}
+        counts[f"{name} read"] = usable + sum(rejected.values())
+        counts.update(rejected)
+        counts[f"{name} duplicate"] = usable - unique
+        counts[f"{name} over the cap"] = unique - kept
+        counts[f"{name} orphan"] = kept - credited
+        counts[f"{name} credited"] = credited
     return counts
 
 
@@ -150,11 +175,22 @@ def _checked(
     funnels = funnel.measure(config, written)
     for day, of_day in counts.items():
         rows = int(funnels[day]["samples"]) if day in funnels else 0
-        of_day["samples"], of_day["clicks"], of_day["purchases"] = (
-            rows, int(funnels[day]["clicks"]), int(funnels[day]["purchases"])
-        )  # fmt: skip
-        if keep_unclicked == 1.0 and rows != of_day["exposures credited"]:
-            raise DataError(
-                f"samples of {day}", expected=f"{of_day['exposures credited']} rows", found=f"{rows}"
-            )
+        left_out = of_day["exposures credited"] - rows
+        if left_out < 0 or (keep_unclicked == 1.0 and left_out):
+            raise DataError(f"samples of {day}", expected=f"{of_day['exposures credited']} rows", found=f"{rows}")
+        of_day["exposures left out by sampling"] = left_out
+        of_day["samples"] = rows
+        of_day["clicked"], of_day["bought"] = (int(funnels[day][name]) for name in ("clicks", "purchases"))
     return funnels
+
+
+def _publish_rejects(spark: SparkSession, config: Config, period: Period, run: str) -> None:
+    """The days' rows that could not be used, in the table of rejects; a day without any has no partition."""
+    table = Table(f"{config.samples.table}_rejects")
+    spark.table("rejects").coalesce(1).write.partitionBy(schema.DAY).parquet(table.stage(run))
+    for day in period.days:
+        if table.staged(day, run):
+            table.publish(day, run, config=config.digest())
+        else:
+            table.withdraw(day)
+    table.discard(run)

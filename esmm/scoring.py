@@ -49,7 +49,7 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
     with table.claimed([day], run):
         rows = candidates.described(spark, config, as_of)
         with_predictions(rows, config, version).createOrReplaceTempView("scored")
-        ranked = statements.run(spark, "11_ranked", {"model_version": version, "ds": str(day)})
+        ranked = statements.run(spark, "12_ranked", {"model_version": version, "ds": str(day)})
         try:
             ranked.write.partitionBy(schema.DAY).parquet(table.stage(run))
             facts = {"model": version, "as_of": as_of.isoformat()}

@@ -70,11 +70,12 @@ def register_events(
         first, last = starts_at - back, ends_at + windows
         features = inputs.features_of(config, "exposures") if kind == "exposure" else {}
         raw = inputs.events(log.between(first, last), features)
-        matters = F.col("event_at").isNull() | F.col("event_at").between(first, last)
+        matters = F.col("reject_reason").isNotNull() | F.col("event_at").between(first, last)
         raw.where(matters).createOrReplaceTempView(f"raw_{_LOGS[kind]}")
     statements.run(spark, "02_events").createOrReplaceTempView("events")
     if config.samples.events_per_user_and_day is not None:
         arguments = {"most": config.samples.events_per_user_and_day, "time_zone": config.time_zone}
+        spark.table("events").createOrReplaceTempView("unique_events")
         statements.run(spark, "03_capped_events", arguments).createOrReplaceTempView("events")
 
 

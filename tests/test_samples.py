@@ -163,7 +163,9 @@ def test_building_again_gives_the_same_files_contents(spark: SparkSession, confi
     assert not table.fs.glob(f"{table.path}/_claims/*/*")
 
 
-def test_the_manifest_counts_what_was_dropped(spark: SparkSession, config: Config) -> None:
+def test_the_manifest_counts_what_was_dropped_and_the_rejects_are_kept(
+    spark: SparkSession, config: Config
+) -> None:
     start = day_start(DAYS[0], ZONE)
     exposures = [Event(1, 1, 1, start), Event(1, 1, 1, start), Event(2, -5, 1, start), Event(3, 2, 1, start)]
     clicks = [Event(10, 1, 1, start + MINUTE), Event(11, 1, 2, start + MINUTE)]
@@ -171,11 +173,20 @@ def test_the_manifest_counts_what_was_dropped(spark: SparkSession, config: Confi
     manifest = samples.build(spark, config, DAYS[:1], allow_immature=True)[0]
     assert manifest.immature
     assert manifest.rows == 2
-    assert manifest.counts == {
-        "exposures read": 4, "exposures negative user": 1, "exposures kept": 2, "exposures credited": 2,
-        "clicks read": 2, "clicks kept": 2, "clicks credited": 1, "clicks": 1, "samples": 2,
-        "purchases read": 1, "purchases kept": 1, "purchases credited": 1, "purchases": 1,
+    assert {name: rows for name, rows in manifest.counts.items() if rows} == {
+        "exposures read": 4, "exposures negative user": 1, "exposures duplicate": 1, "exposures credited": 2,
+        "clicks read": 2, "clicks orphan": 1, "clicks credited": 1,
+        "purchases read": 1, "purchases credited": 1,
+        "samples": 2, "clicked": 1, "bought": 1,
     }  # fmt: skip
+    table = Table(f"{config.samples.table}_rejects")
+    rows = spark.read.parquet(*table.files(DAYS[:1])).collect()
+    assert [(row["log"], row["reason"]) for row in rows] == [("exposures", "negative user")]
+    assert '"user_id":-5' in rows[0]["original"]
+    # What was mended is not rejected any more.
+    write_logs(config, exposures[:2], clicks, [Event(20, 1, 1, start + 2 * MINUTE)])
+    samples.build(spark, config, DAYS[:1], allow_immature=True)
+    assert table.days() == []
 
 
 def test_string_ids_are_hashed_and_empty_ones_are_absent(spark: SparkSession, config: Config) -> None:

@@ -4,6 +4,8 @@ Click window 30 minutes, purchase window 100 minutes. Expected: event id to the 
 and the exposures' labels (click, purchase).
 """
 
+import datetime as dt
+
 import pytest
 from pyspark.sql import SparkSession
 
@@ -138,3 +140,88 @@ def test_only_exposures_of_the_period_are_labelled(spark: SparkSession) -> None:
     bounds = LABELS | {"starts_at": 10 * MINUTE, "ends_at": 20 * MINUTE}
     rows = statements.run(spark, "05_labelled_exposures", bounds).collect()
     assert [(row["exposure_id"], row["click"]) for row in rows] == [(2, 1)]
+
+
+def test_where_clicks_name_their_exposure_that_is_credited_and_no_other(spark: SparkSession) -> None:
+    """The window still holds; a purchase without a name still follows the last credited click."""
+    register_events(
+        spark,
+        [
+            [
+                shown(1, 0, exposure=1),
+                shown(2, 3, exposure=2),
+                clicked(10, 5, exposure=1),
+                clicked(11, 40, exposure=2),
+                clicked(12, 6, exposure=77),
+                clicked(13, 7),
+                bought(20, 50),
+            ]
+        ],
+    )
+    found = credit(spark, clicks_say=True, purchases_say=False)
+    assert found == {1: 1, 2: 2, 10: 1, 11: None, 12: None, 13: None, 20: 1}
+
+
+def test_where_purchases_name_their_exposure_its_click_is_credited(spark: SparkSession) -> None:
+    register_events(
+        spark,
+        [
+            [
+                shown(1, 0, exposure=1),
+                shown(2, 3, exposure=2),
+                clicked(10, 5, exposure=1),
+                clicked(11, 6, exposure=2),
+                bought(20, 50, exposure=1),
+                bought(21, 51, exposure=3),
+            ]
+        ],
+    )
+    found = credit(spark, clicks_say=True, purchases_say=True)
+    assert (found[20], found[21]) == (1, None)
+
+
+def test_a_list_can_stop_at_the_start_of_the_local_day(spark: SparkSession) -> None:
+    """An exposure at 10:00 in Paris on the day of the 23 hours: its day began at 23:00 UTC."""
+    at = dt.datetime(2026, 3, 29, 8, tzinfo=dt.UTC).timestamp() / 60
+    register_events(spark, [[shown(1, at)]])
+    credit(spark, clicks_say=False, purchases_say=False)
+    arguments = LABELS | {"starts_at": 0, "ends_at": 2**62, "time_zone": "Europe/Paris"}
+    for cutoff, expected in (
+        ("exposure", dt.datetime(2026, 3, 29, 8, tzinfo=dt.UTC)),
+        ("day_start", dt.datetime(2026, 3, 28, 23, tzinfo=dt.UTC)),
+    ):
+        rows = statements.run(
+            spark, "05_labelled_exposures", arguments | {"history_cutoff": cutoff}
+        ).collect()
+        assert [row["known_until"] for row in rows] == [int(expected.timestamp() * 1e6)]
+
+
+def test_down_sampling_keeps_what_was_clicked_and_the_weight_of_the_rest(spark: SparkSession) -> None:
+    timeline = [shown(n, n) for n in range(4_000)] + [clicked(9_000 + n, n) for n in range(400)]
+    register_events(spark, [timeline])
+    credit(spark, clicks_say=False, purchases_say=False)
+    bounds = {"starts_at": 0, "ends_at": 2**62, "keep_unclicked": 0.25}
+
+    def kept(seed: int) -> dict[int, float]:
+        rows = statements.run(spark, "05_labelled_exposures", LABELS | bounds | {"seed": seed}).collect()
+        assert {row["weight"] for row in rows if row["click"]} == {1.0}
+        assert {row["weight"] for row in rows if not row["click"]} == {4.0}
+        assert sum(row["click"] for row in rows) == 400
+        return {row["exposure_id"]: row["weight"] for row in rows}
+
+    assert kept(1) == kept(1) != kept(2)
+    # 3 600 unclicked ones, a quarter kept: 900 ± 26; the weights' sum estimates 3 600 ± 104.
+    assert sum(kept(1).values()) - 400 == pytest.approx(3_600, abs=4 * 104)
+
+
+def credit(spark: SparkSession, *, clicks_say: bool, purchases_say: bool) -> dict[int, int | None]:
+    """Event id to the exposure credited, of the view `events` and its one user."""
+    arguments = {
+        "click_window": 30 * MINUTE,
+        "purchase_window": 100 * MINUTE,
+        "clicks_say": clicks_say,
+        "purchases_say": purchases_say,
+    }
+    frame = statements.run(spark, "04_credited_events", arguments)
+    frame.createOrReplaceTempView("credited_events")
+    return {row["event_id"]: row["credited_exposure_id"] for row in frame.collect()}

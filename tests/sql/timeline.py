@@ -32,16 +32,16 @@ class Event:
         return round(self.minute * MINUTE)
 
 
-def shown(event_id: int, minute: float, item: int = 1) -> Event:
-    return Event(EXPOSURE, event_id, minute, item)
+def shown(event_id: int, minute: float, item: int = 1, exposure: int = -1) -> Event:
+    return Event(EXPOSURE, event_id, minute, item, exposure)
 
 
-def clicked(event_id: int, minute: float, item: int = 1) -> Event:
-    return Event(CLICK, event_id, minute, item)
+def clicked(event_id: int, minute: float, item: int = 1, exposure: int = -1) -> Event:
+    return Event(CLICK, event_id, minute, item, exposure)
 
 
-def bought(event_id: int, minute: float, item: int = 1) -> Event:
-    return Event(PURCHASE, event_id, minute, item)
+def bought(event_id: int, minute: float, item: int = 1, exposure: int = -1) -> Event:
+    return Event(PURCHASE, event_id, minute, item, exposure)
 
 
 def register_events(spark: SparkSession, timelines: list[list[Event]]) -> None:

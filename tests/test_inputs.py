@@ -1,0 +1,193 @@
+"""Logs of every format and way of telling the time, to the same rows."""
+
+import datetime as dt
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from esmm import inputs
+from esmm.config import Log
+from esmm.errors import ConfigError, DataError
+from esmm.inputs import Input
+
+# 2026-03-29 is the day on which Paris goes from UTC+1 to UTC+2, at 02:00.
+TIMES = [dt.datetime(2026, 3, 29, 0, 30, tzinfo=dt.UTC), dt.datetime(2026, 3, 29, 1, 30, tzinfo=dt.UTC)]
+LOCAL = ["2026-03-29 01:30:00", "2026-03-29 03:30:00"]
+MICROS = [1774744200_000_000, 1774747800_000_000]
+
+
+def rows(spark: SparkSession, log: Log, zone: str = "Europe/Paris") -> list[dict[str, Any]]:
+    """What the SQL gets to see, by event."""
+    frame = inputs.events(Input(spark, "logs.clicks", log, zone), {})
+    return sorted((row.asDict() for row in frame.collect()), key=lambda row: str(row["original"]))
+
+
+def write(directory: Path, **columns: Any) -> str:
+    pq.write_table(pa.table(columns), directory / "part-0.parquet")
+    return str(directory)
+
+
+IDS: dict[str, Any] = {"event_id": [1, 2], "user_id": [10, 20], "item_id": [100, 200]}
+PARQUET = {
+    "timestamps": (pa.array(TIMES, pa.timestamp("us", "UTC")), {}),
+    "timestamps without a zone": (
+        pa.array([dt.datetime.fromisoformat(t) for t in LOCAL], pa.timestamp("us")),
+        {},
+    ),
+    "timestamps without a zone, which the log gives": (
+        pa.array([time.replace(tzinfo=None) for time in TIMES], pa.timestamp("us")),
+        {"time_zone": "UTC"},
+    ),
+    "seconds": ([m // 1_000_000 for m in MICROS], {"time_unit": "seconds"}),
+    "seconds with a fraction": ([m / 1e6 for m in MICROS], {"time_unit": "seconds"}),
+    "milliseconds": ([m // 1_000 for m in MICROS], {"time_unit": "milliseconds"}),
+    "text of the config's zone": (LOCAL, {"time_unit": "text"}),
+    "text of the log's zone": (
+        [f"{time:%d/%m/%Y %H:%M}" for time in TIMES],
+        {"time_unit": "text", "time_pattern": "dd/MM/yyyy HH:mm", "time_zone": "UTC"},
+    ),
+    "text with an offset": (
+        ["2026-03-29T01:30:00+01:00", "2026-03-29T03:30:00+02:00"],
+        {"time_unit": "text", "time_pattern": "yyyy-MM-dd'T'HH:mm:ssXXX"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PARQUET)
+def test_times(spark: SparkSession, tmp_path: Path, case: str) -> None:
+    values, options = PARQUET[case]
+    log = Log(path=write(tmp_path, **IDS, time=values), **options)
+    found = rows(spark, log)
+    assert [row["event_at"] for row in found] == MICROS
+    assert [row["reject_reason"] for row in found] == [None, None]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_text_files(spark: SparkSession, tmp_path: Path, form: str, zipped: bool) -> None:
+    """Columns are strings unless the config says otherwise; two files may have their columns in two orders."""
+    records = [
+        {"user_id": "u1", "item_id": 100, "time": LOCAL[0]},
+        {"user_id": "u2", "item_id": 200, "time": LOCAL[1]},
+    ]
+    for number, record in enumerate(records):
+        if form == "json":
+            text = json.dumps(dict(reversed(record.items()) if number else record.items()))
+        else:
+            text = ",".join(record) + "\n" + ",".join(map(str, record.values())) + "\n"
+        path = tmp_path / f"{number}.{form}{'.gz' if zipped else ''}"
+        path.write_bytes(gzip.compress(text.encode()) if zipped else text.encode())
+    log = Log(path=str(tmp_path), format=form, types={"item_id": "bigint"}, time_unit="text")
+    found = rows(spark, log)
+    assert {(row["item_id"], row["event_at"]) for row in found} == {(100, MICROS[0]), (200, MICROS[1])}
+    assert all(row["user_id"] > 1_000_000 for row in found), "strings are hashed"
+
+
+def test_a_catalog_table(spark: SparkSession, tmp_path: Path) -> None:
+    path = write(tmp_path, **IDS, time=pa.array(TIMES, pa.timestamp("us", "UTC")))
+    spark.read.parquet(path).createOrReplaceTempView("clicks_of_the_catalog")
+    assert [row["event_at"] for row in rows(spark, Log(table="clicks_of_the_catalog"))] == MICROS
+
+
+def test_rows_that_cannot_be_used_say_why(spark: SparkSession, tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        event_id=[1, 2, 3, 4, 5, 6],
+        user_id=["u", "", None, "u", "u", "u"],
+        item_id=[1, 1, 1, -7, 1, 1],
+        time=[LOCAL[0], LOCAL[0], LOCAL[0], LOCAL[0], None, "yesterday"],
+    )
+    found = rows(spark, Log(path=path, time_unit="text"))
+    assert [row["reject_reason"] for row in found] == [
+        None, "no user", "no user", "negative item", "no time", "unreadable time",
+    ]  # fmt: skip
+    assert json.loads(found[5]["original"])["time"] == "yesterday"
+
+
+def test_a_row_filed_under_a_day_that_is_not_its_own_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    """Paris: the day of the 29th begins at 23:00 UTC of the 28th; a row may arrive up to a day late."""
+    for day, minutes in (("2026-03-29", [0, -1, -24 * 60, -24 * 60 - 1, 23 * 60 - 1, 23 * 60]),):
+        start = dt.datetime(2026, 3, 28, 23, tzinfo=dt.UTC)
+        times = [start + dt.timedelta(minutes=minute) for minute in minutes]
+        directory = tmp_path / f"day={day}"
+        directory.mkdir()
+        write(
+            directory,
+            event_id=list(range(6)),
+            user_id=[1] * 6,
+            item_id=[1] * 6,
+            time=pa.array(times, pa.timestamp("us", "UTC")),
+        )
+    found = rows(spark, Log(path=str(tmp_path), day_column="day"))
+    outside = "time outside its day"
+    assert [row["reject_reason"] for row in found] == [None, None, None, outside, None, outside]
+
+
+def test_only_the_days_that_matter_are_read(spark: SparkSession, tmp_path: Path) -> None:
+    """The plan names the partitions; with a day's margin for zones, and a day for late rows."""
+    for day in range(1, 29):
+        directory = tmp_path / f"day=2026-02-{day:02d}"
+        directory.mkdir()
+        time = dt.datetime(2026, 2, day, 12, tzinfo=dt.UTC)
+        write(
+            directory,
+            event_id=[day],
+            user_id=[1],
+            item_id=[1],
+            time=pa.array([time], pa.timestamp("us", "UTC")),
+        )
+    log = Input(spark, "logs.clicks", Log(path=str(tmp_path), day_column="day"), "UTC")
+    first = int(dt.datetime(2026, 2, 10, tzinfo=dt.UTC).timestamp() * 1e6)
+    frame = log.between(first, first + 86_400_000_000 - 1).frame
+    assert [row["event_id"] for row in frame.collect()] == [10]
+    executed = frame._jdf.queryExecution().executedPlan()
+    assert "PartitionFilters: [isnotnull(day" in executed.toString()
+    assert len(executed.collectLeaves().apply(0).selectedPartitions()) == 4
+
+
+REFUSED = {
+    "missing column": (Log(path="x", columns={"user_id": "uid"}), DataError, "logs.clicks.columns.user_id"),
+    "time that is no timestamp": (
+        Log(path="x", columns={"time": "item_id"}),
+        DataError,
+        "logs.clicks.columns.time",
+    ),
+    "time that is no text": (Log(path="x", time_unit="text"), DataError, "logs.clicks.columns.time"),
+    "id of a type that is none": (
+        Log(path="x", columns={"user_id": "time"}),
+        DataError,
+        "logs.clicks.columns.user_id",
+    ),
+    "day that is not there": (Log(path="x", day_column="day"), DataError, "logs.clicks.day_column"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(spark: SparkSession, tmp_path: Path, case: str) -> None:
+    log, kind, where = REFUSED[case]
+    path = write(tmp_path, **IDS, time=pa.array(TIMES, pa.timestamp("us", "UTC")))
+    source = Input(spark, "logs.clicks", log.model_copy(update={"path": path}), "UTC")
+    with pytest.raises(kind) as caught:
+        inputs.events(source.between(0, 1), {})
+    assert str(caught.value).startswith(f"{where}: expected ")
+    assert "\n" not in str(caught.value)
+
+
+def test_types_of_columns_that_are_not_there(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user_id,item_id\n1,2\n")
+    log = Log(path=str(tmp_path), format="csv", types={"price": "double"})
+    with pytest.raises(ConfigError, match=r"logs.clicks.types: expected columns of .*, found 'price'"):
+        Input(spark, "logs.clicks", log, "UTC")
+
+
+def test_a_table_that_is_not_there(spark: SparkSession) -> None:
+    with pytest.raises(
+        DataError, match=r"logs.clicks.table: expected a table of the catalog, found nothing there"
+    ):
+        Input(spark, "logs.clicks", Log(table="nowhere.clicks"), "UTC")
