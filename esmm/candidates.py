@@ -1,7 +1,7 @@
 """Pairs to score, to rows with the model's features, as they stood at a time.
 
     candidates (user, item) ─┐
-    logs ─ 02 ─▶ a request a user, as of the time ─ 06, once a list ─▶ 11 ─ 08 ─▶ rows of features
+    logs ─ 02 ─▶ a request a user, as of the time ─ 07, once a list ─▶ 11 ─ 08 ─▶ rows of features
 
 The lists are those of a request at that very time, made by the statements that made the training samples.
 A feature of the exposure, which a candidate has not had yet, comes from a column of the candidates if there
@@ -40,12 +40,14 @@ def described(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFr
         F.lit(0).cast("tinyint").alias("purchase"),
         F.lit(1.0).cast("float").alias("weight"),
         inputs.feature_struct([]).alias("features"),
+        F.array().alias("statistics"),
         F.array().alias("lists"),
         F.lit(None).alias("passthrough"),
     )  # fmt: skip
     features.with_lists(spark, config, requests).createOrReplaceTempView("user_lists")
     candidates = statements.run(spark, "11_candidates")
-    return features.described(spark, config, candidates, scoring=True)
+    known = features.with_statistics(spark, config, candidates)
+    return features.described(spark, config, known, scoring=True)
 
 
 def _raw_candidates(spark: SparkSession, config: Config) -> DataFrame:

@@ -207,6 +207,21 @@ class BehaviourList(_Section):
     """The item's id features that the list holds; each shares that feature's embedding table."""
 
 
+class Statistic(_Section):
+    """Counts and rates known the day before: of an item, of a user, of a user and a brand.
+
+    Makes a number feature of each of `{name}_exposures_{n}d`, `_clicks_`, `_purchases_` (log(1 + count)), `_ctr_`
+    (clicks an exposure) and `_cvr_` (purchases a click), over the n days that end with the day before.
+    """
+
+    by: tuple[Name, ...] = Field(min_length=1)
+    """Id features of the exposure's user or item: what the statistic is of."""
+    days: tuple[Literal[1, 7, 30], ...] = (1, 7, 30)
+    """How many days it looks back."""
+    strength: float = Field(default=20.0, gt=0)
+    """A rate is mixed with that of all, which counts like so many events."""
+
+
 class Model(_Section):
     """The network."""
 
@@ -322,6 +337,7 @@ class Config(_Section):
     embeddings: dict[Name, Embedding]
     features: dict[Name, Feature]
     lists: dict[Name, BehaviourList] = {}
+    statistics: dict[Name, Statistic] = {}
     model: Model = Model()
     training: Training
     evaluation: Evaluation
@@ -354,6 +370,13 @@ class Config(_Section):
                     raise ConfigError(f"lists.{name}.entities",
                                       expected=f"id features of the item ({', '.join(item_features)})",
                                       found=repr(entity))  # fmt: skip
+        known = [name for name, feature in self.features.items() if _describes_pair(feature)]
+        for name, statistic in self.statistics.items():
+            for key in statistic.by:
+                if key not in known:
+                    raise ConfigError(f"statistics.{name}.by",
+                                      expected=f"id features of the user's id or the item ({', '.join(known)})",
+                                      found=repr(key))  # fmt: skip
         return self
 
     def digest(self) -> str:
@@ -365,6 +388,12 @@ class Config(_Section):
 def _describes_item(feature: IdFeature | NumberFeature) -> bool:
     return isinstance(feature, IdFeature) and (
         feature.source.startswith("items.") or feature.source == "exposures.item_id"
+    )
+
+
+def _describes_pair(feature: IdFeature | NumberFeature) -> bool:
+    return _describes_item(feature) or (
+        isinstance(feature, IdFeature) and feature.source == "exposures.user_id"
     )
 
 

@@ -3,7 +3,7 @@
 A request is whatever a row is wanted for: an exposure (`esmm.samples`), or a pair to score
 (`esmm.candidates`). Both come through here, so that a list means the same in training and in scoring:
 
-    requests ─ 06, once a list ─▶ requests with lists ─ 08 ─▶ rows with the columns of esmm.schema
+    requests ─ 06, once a statistic ─ 07, once a list ─▶ requests with both ─ 08 ─▶ the columns of esmm.schema
 """
 
 from functools import partial
@@ -12,11 +12,34 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm import schema, statements
-from esmm.config import BehaviourList, Config, IdFeature
+from esmm.config import BehaviourList, Config, IdFeature, Statistic
 from esmm.days import micros
 from esmm.views import KINDS
 
 _SMALLEST_WEIGHT = 1.1754944e-38  # float32's smallest normal number: a real entry weighs more than padding
+
+
+def with_statistics(spark: SparkSession, config: Config, requests: DataFrame) -> DataFrame:
+    """Requests with each statistic of the config, in order, appended to their `statistics`: 15 numbers each."""
+    if not config.statistics:
+        return requests
+    events = _with_item(spark, spark.table("events"), "event_at").withColumn(
+        "day", _local_day("event_at", config)
+    )
+    for statistic in config.statistics.values():
+        key = F.struct(*[_key(config, name).alias(name) for name in statistic.by]).alias("key")
+        events.select("kind", "day", key).createOrReplaceTempView("keyed_events")
+        request = F.struct(*[F.col(name) for name in requests.columns]).alias("request")
+        keyed = _with_item(spark, requests, "known_until")
+        keyed.select(request, key, _local_day("exposed_at", config).alias("day")).createOrReplaceTempView(
+            "keyed_requests"
+        )
+        joined = statements.run(spark, "06_statistics", {"strength": statistic.strength})
+        statistics = F.concat("request.statistics", F.array("numbers")).alias("statistics")
+        requests = joined.select(
+            *[statistics if name == "statistics" else F.col(f"request.{name}") for name in requests.columns]
+        )
+    return requests
 
 
 def with_lists(spark: SparkSession, config: Config, requests: DataFrame) -> DataFrame:
@@ -28,7 +51,7 @@ def with_lists(spark: SparkSession, config: Config, requests: DataFrame) -> Data
             "length": behaviour.length,
             "look_back": micros(behaviour.look_back),
         }
-        requests = statements.run(spark, "06_lists", arguments)
+        requests = statements.run(spark, "07_lists", arguments)
     return requests
 
 
@@ -39,6 +62,8 @@ def described(
     requests.createOrReplaceTempView("requests")
     joined = statements.run(spark, "08_samples", {"time_zone": config.time_zone})
     made = {name: _feature(config, name, scoring) for name in config.features}
+    for index, (name, statistic) in enumerate(config.statistics.items()):
+        made |= _statistic(index, name, statistic)
     for index, (name, behaviour) in enumerate(config.lists.items()):
         made |= _list(config, index, name, behaviour)
     columns = [
@@ -59,6 +84,37 @@ def _feature(config: Config, name: str, scoring: bool) -> Column:
         return F.lit(feature.at_scoring) if fixed else F.col(f"clock.{column}")
     absent = schema.ABSENT if isinstance(feature, IdFeature) else 0.0
     return F.coalesce(F.col(f"{log}.{name}"), F.lit(absent))
+
+
+def _local_day(time: str, config: Config) -> Column:
+    return F.unix_date(F.to_date(F.from_utc_timestamp(F.timestamp_micros(time), config.time_zone)))
+
+
+def _with_item(spark: SparkSession, rows: DataFrame, time: str) -> DataFrame:
+    """Rows with the features of their item, as they were at the row's time, in `item`."""
+    items = spark.table("items").withColumnRenamed("features", "item")
+    at = F.col(time)
+    held = (
+        (F.col("item_id") == F.col("entity_id")) & (at >= F.col("valid_from")) & (at < F.col("valid_until"))
+    )
+    return rows.join(items, held, "left")
+
+
+def _key(config: Config, name: str) -> Column:
+    source = config.features[name].source
+    if source in ("exposures.user_id", "exposures.item_id"):
+        return F.col(source.partition(".")[2])
+    return F.coalesce(F.col(f"item.{name}"), F.lit(schema.ABSENT))
+
+
+def _statistic(index: int, name: str, statistic: Statistic) -> dict[str, Column]:
+    """The columns of one statistic, of the days that the config asks for."""
+    first = {days: at * len(schema.STATISTICS) for at, days in enumerate((1, 7, 30))}
+    return {
+        schema.statistic_column(name, figure, days).name: F.col("statistics")[index][first[days] + place]
+        for days in statistic.days
+        for place, figure in enumerate(schema.STATISTICS)
+    }
 
 
 def _list(config: Config, index: int, name: str, behaviour: BehaviourList) -> dict[str, Column]:

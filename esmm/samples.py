@@ -101,7 +101,8 @@ def _samples(spark: SparkSession, config: Config, period: Period, keep_unclicked
         "seed": config.seed,
     }
     requests = statements.run(spark, "05_labelled_exposures", arguments)
-    return features.described(spark, config, features.with_lists(spark, config, requests)).drop("passthrough")
+    known = features.with_statistics(spark, config, requests)
+    return features.described(spark, config, features.with_lists(spark, config, known)).drop("passthrough")
 
 
 def _immature_days(
@@ -177,7 +178,9 @@ def _checked(
         rows = int(funnels[day]["samples"]) if day in funnels else 0
         left_out = of_day["exposures credited"] - rows
         if left_out < 0 or (keep_unclicked == 1.0 and left_out):
-            raise DataError(f"samples of {day}", expected=f"{of_day['exposures credited']} rows", found=f"{rows}")
+            raise DataError(
+                f"samples of {day}", expected=f"{of_day['exposures credited']} rows", found=f"{rows}"
+            )
         of_day["exposures left out by sampling"] = left_out
         of_day["samples"] = rows
         of_day["clicked"], of_day["bought"] = (int(funnels[day][name]) for name in ("clicks", "purchases"))

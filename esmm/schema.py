@@ -78,12 +78,32 @@ def list_weight_column(name: str, behaviour: BehaviourList) -> Column:
     return Column(f"{name}_weight", "float32", Role.FEATURE, behaviour.length)
 
 
+STATISTICS = ("exposures", "clicks", "purchases", "ctr", "cvr")
+"""What is known of a key over some days: log(1 + count) of the events, and smoothed rates."""
+
+
+def statistic_column(name: str, figure: str, days: int) -> Column:
+    """One number of the statistic called `name`, over `days` days."""
+    return Column(f"{name}_{figure}_{days}d", "float32", Role.FEATURE)
+
+
+def statistic_columns(config: Config) -> tuple[Column, ...]:
+    """The numbers of the config's statistics, in order: by statistic, then by days, then as in STATISTICS."""
+    return tuple(
+        statistic_column(name, figure, days)
+        for name, statistic in config.statistics.items()
+        for days in statistic.days
+        for figure in STATISTICS
+    )
+
+
 def feature_columns(config: Config) -> tuple[Column, ...]:
-    """What the model takes: the features in the config's order, then each list's ids and weights."""
+    """What the model takes: the features in the config's order, the statistics, each list's ids and weights."""
     columns = [
         Column(name, "int64" if isinstance(feature, IdFeature) else "float32", Role.FEATURE)
         for name, feature in config.features.items()
     ]
+    columns += statistic_columns(config)
     for name, behaviour in config.lists.items():
         columns += [list_column(name, behaviour, entity) for entity in behaviour.entities]
         columns.append(list_weight_column(name, behaviour))

@@ -66,7 +66,9 @@ def register_events(
     windows = micros(config.attribution.click_window + config.attribution.purchase_window)
     for kind, log in logs.items():
         lists = [behaviour for behaviour in config.lists.values() if behaviour.event == kind]
-        back = max([windows, *(micros(behaviour.look_back) for behaviour in lists)])
+        # Statistics look back 30 days from the first day's start; that day may have begun 25 hours before.
+        known = [micros(dt.timedelta(days=32))] if config.statistics else []
+        back = max([windows, *known, *(micros(behaviour.look_back) for behaviour in lists)])
         first, last = starts_at - back, ends_at + windows
         features = inputs.features_of(config, "exposures") if kind == "exposure" else {}
         raw = inputs.events(log.between(first, last), features)

@@ -46,6 +46,7 @@ select
     cast(purchase as tinyint) as purchase,
     cast(if(click = 1, 1.0, 1.0 / :keep_unclicked) as float) as weight,
     features,
+    array() as statistics,
     array() as lists,
     null as passthrough
 from exposures

@@ -18,6 +18,7 @@ select
     requests.purchase,
     requests.weight,
     requests.known_until,
+    requests.statistics,
     requests.lists,
     requests.features as exposures,
     items.features as items,

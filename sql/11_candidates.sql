@@ -20,6 +20,7 @@ select
     user_lists.purchase,
     user_lists.weight,
     numbered.features,
+    array() as statistics,
     user_lists.lists,
     numbered.passthrough
 from numbered

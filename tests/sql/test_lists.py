@@ -1,4 +1,4 @@
-"""06_lists: the user's last 3 clicks strictly before the request, at most 60 minutes back, most recent first.
+"""07_lists: the user's last 3 clicks strictly before the request, at most 60 minutes back, most recent first.
 
 A case: what was clicked, the request's minute, and the expected items with the minutes of their clicks.
 """
@@ -55,7 +55,7 @@ def _requests(spark: SparkSession, rows: list[tuple[int, int, float]]) -> None:
 
 def _lists(spark: SparkSession) -> dict[tuple[int, int], list[tuple[int, int]]]:
     arguments = {"kind": CLICK, "length": 3, "look_back": 60 * MINUTE}
-    rows = statements.run(spark, "06_lists", arguments).collect()
+    rows = statements.run(spark, "07_lists", arguments).collect()
     found = {
         (row["user_id"], row["exposure_id"]): [(e["item_id"], e["at"]) for e in row["lists"][-1]]
         for row in rows
@@ -94,7 +94,7 @@ def test_requests_between_clicks_see_what_came_before_each(spark: SparkSession) 
 def test_an_entry_carries_its_items_features_and_an_unknown_item_none(spark: SparkSession) -> None:
     register_events(spark, [[clicked(1, 10, item=3), clicked(2, 11, item=77)]])
     _requests(spark, [(1, 1, 20)])
-    row = statements.run(spark, "06_lists", {"kind": CLICK, "length": 3, "look_back": 60 * MINUTE}).collect()[
+    row = statements.run(spark, "07_lists", {"kind": CLICK, "length": 3, "look_back": 60 * MINUTE}).collect()[
         0
     ]
     assert [entry["item"] and entry["item"]["seller"] for entry in row["lists"][0]] == [None, 30]

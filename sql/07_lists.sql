@@ -75,6 +75,7 @@ select
     request.purchase,
     request.weight,
     request.features,
+    request.statistics,
     concat(
         request.lists,
         array(
