@@ -345,8 +345,7 @@ class Config(_Section):
     simulation: Simulation | None = None
 
     @pydantic.model_validator(mode="after")
-    def _references(self) -> Self:
-        """Every name that refers to another part of the config refers to something."""
+    def _check_features(self) -> Self:
         for name, feature in self.features.items():
             where = f"features.{name}"
             log, _, column = feature.source.partition(".")
@@ -355,28 +354,35 @@ class Config(_Section):
                 raise ConfigError(f"{where}.source", expected=f"LOG.COLUMN with LOG one of {', '.join(known)}",
                                   found=repr(feature.source))  # fmt: skip
             if log == "clock" and column not in ("hour", "weekday"):
-                raise ConfigError(
-                    f"{where}.source", expected="clock.hour or clock.weekday", found=feature.source
-                )
+                expected = "clock.hour or clock.weekday"
+                raise ConfigError(f"{where}.source", expected=expected, found=feature.source)
             if log == "users" and self.logs.users is None:
                 raise ConfigError("logs.users", expected=f"a log, since {where} comes from it", found="none")
             if isinstance(feature, IdFeature) and feature.embedding not in self.embeddings:
                 raise ConfigError(f"{where}.embedding", expected=f"one of {', '.join(self.embeddings)}",
                                   found=repr(feature.embedding))  # fmt: skip
-        item_features = [name for name, feature in self.features.items() if _describes_item(feature)]
-        for name, behaviour in self.lists.items():
-            for entity in behaviour.entities:
-                if entity not in item_features:
-                    raise ConfigError(f"lists.{name}.entities",
-                                      expected=f"id features of the item ({', '.join(item_features)})",
-                                      found=repr(entity))  # fmt: skip
-        known = [name for name, feature in self.features.items() if _describes_pair(feature)]
-        for name, statistic in self.statistics.items():
-            for key in statistic.by:
-                if key not in known:
-                    raise ConfigError(f"statistics.{name}.by",
-                                      expected=f"id features of the user's id or the item ({', '.join(known)})",
-                                      found=repr(key))  # fmt: skip
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _check_references_to_features(self) -> Self:
+        of_item = [name for name, feature in self.features.items() if _describes_item(feature)]
+        of_pair = [name for name, feature in self.features.items() if _describes_pair(feature)]
+        references = [
+            *(
+                (f"lists.{name}.entities", behaviour.entities, of_item)
+                for name, behaviour in self.lists.items()
+            ),
+            *(
+                (f"statistics.{name}.by", statistic.by, of_pair)
+                for name, statistic in self.statistics.items()
+            ),
+        ]
+        for where, named, known in references:
+            for name in named:
+                if name not in known:
+                    what = "the item" if known is of_item else "the user's id or the item"
+                    raise ConfigError(where, expected=f"id features of {what} ({', '.join(known)})",
+                                      found=repr(name))  # fmt: skip
         return self
 
     def digest(self) -> str:

@@ -130,10 +130,10 @@ def _destinations(config: Config) -> dict[str, str]:
     """The config's logs and the directories that they are in."""
     logs = {name: getattr(config.logs, name) for name in (*_EVENTS, "items", "users")}
     for name, log in logs.items():
-        if log is None or re.search(r"[*?\[]|://", log.path):
-            found = "none" if log is None else log.path
+        if log is None or log.path is None or re.search(r"[*?\[]|://", log.path):
+            found = "none" if log is None else log.source
             raise ConfigError(f"logs.{name}.path", expected="a directory to import into", found=found)
-    return {name: log.path for name, log in logs.items()}
+    return {name: log.source for name, log in logs.items()}
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

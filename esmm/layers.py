@@ -22,7 +22,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from esmm.config import Config, Embedding, IdFeature, NumberFeature
-from esmm.schema import ABSENT, list_column, list_weight_column
+from esmm.schema import ABSENT, list_column, list_weight_column, number_features
 
 EMBEDDING_DEVIATION = 0.05
 """Standard deviation of a new table's entries."""
@@ -109,7 +109,7 @@ class Inputs(tf.Module):
     def __init__(self, config: Config, dtype: tf.DType) -> None:
         super().__init__(name="inputs")
         self.dtype = dtype
-        self._numbers = {name: f for name, f in config.features.items() if isinstance(f, NumberFeature)}
+        self._numbers = number_features(config)
         ids = {name: feature for name, feature in config.features.items() if isinstance(feature, IdFeature)}
         self._table_of = {name: feature.embedding for name, feature in ids.items()}
         self._weights_of: dict[str, str] = {}

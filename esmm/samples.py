@@ -169,9 +169,9 @@ def _checked(
     written = spark.read.parquet(directory)
     written.createOrReplaceTempView("samples")
     for name in statements.checks():
-        rows = statements.run(spark, name).limit(5).collect()
-        if rows:
-            shown = "; ".join(str(row.asDict()) for row in rows)
+        broken = statements.run(spark, name).limit(5).collect()
+        if broken:
+            shown = "; ".join(str(row.asDict()) for row in broken)
             raise DataError(f"sql/{name}.sql", expected="no rows that break it", found=shown)
     funnels = funnel.measure(config, written)
     for day, of_day in counts.items():

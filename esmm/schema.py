@@ -17,7 +17,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from esmm.config import BehaviourList, Config, IdFeature
+from esmm.config import BehaviourList, Config, IdFeature, NumberFeature
 from esmm.errors import ConfigError
 
 ABSENT = -1
@@ -95,6 +95,16 @@ def statistic_columns(config: Config) -> tuple[Column, ...]:
         for days in statistic.days
         for figure in STATISTICS
     )
+
+
+def number_features(config: Config) -> dict[str, NumberFeature]:
+    """The numeric features by column: the config's own, and each number of its statistics, as it stands."""
+    own = {name: feature for name, feature in config.features.items() if isinstance(feature, NumberFeature)}
+    made = {
+        column.name: NumberFeature(kind="number", source=f"statistics.{column.name}")
+        for column in statistic_columns(config)
+    }
+    return own | made
 
 
 def feature_columns(config: Config) -> tuple[Column, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import pandas_udf
 
 from esmm import candidates, schema, statements
 from esmm.config import Config
@@ -62,7 +63,7 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
 def _udf(models: str, version: str, columns: tuple[Column, ...], batch_size: int) -> Any:
     """The pandas UDF from a struct of features to a struct of predictions."""
 
-    @F.pandas_udf(", ".join(f"{name} float" for name in PREDICTIONS))  # type: ignore[call-overload]
+    @pandas_udf(", ".join(f"{name} float" for name in PREDICTIONS))  # type: ignore[call-overload]
     def predict(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         model = _model(models, version)
         for batch in batches:
@@ -86,7 +87,7 @@ def to_array(values: "pd.Series[Any]", column: Column) -> np.ndarray:
         return values.to_numpy(dtype=column.type)
     if values.empty:
         return np.empty((0, column.length), column.type)
-    return np.stack(values.to_numpy()).astype(column.type, copy=False)
+    return np.stack(list(values)).astype(column.type, copy=False)
 
 
 def predict_in_batches(

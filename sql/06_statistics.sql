@@ -28,6 +28,14 @@ wanted as (
     group by key, day
 ),
 
+daily_and_wanted as (
+    select *
+    from daily
+    union all
+    select *
+    from wanted
+),
+
 days_of_keys as (
     select
         key,
@@ -35,13 +43,7 @@ days_of_keys as (
         sum(exposures) as exposures,
         sum(clicks) as clicks,
         sum(purchases) as purchases
-    from (
-        select *
-        from daily
-        union all
-        select *
-        from wanted
-    )
+    from daily_and_wanted
     group by key, day
 ),
 

@@ -20,7 +20,7 @@ select
     pctcvr,
     row_number() over (
         partition by user_id
-        order by pctcvr desc, item_id
+        order by pctcvr desc, item_id asc
     ) as rank,
     :model_version as model_version,
     :ds as ds

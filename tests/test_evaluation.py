@@ -14,11 +14,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from sklearn.metrics import log_loss, roc_auc_score
 
+from esmm import statements
 from esmm.config import Config
 from esmm.errors import DataError
 from esmm.evaluation import Evaluation, days_before, evaluate, held_out
 from esmm.publish import Table
-from esmm.samples import run_statement
 
 DAY = dt.date(2026, 4, 1)
 EARLIER = [dt.date(2026, 3, 30), dt.date(2026, 3, 31)]
@@ -170,7 +170,7 @@ def test_popularity_given_and_expected(spark: SparkSession) -> None:
     labels, floats = "click int, purchase int, weight float", "pctr float, pcvr float, pctcvr float"
     names = f"exposure_id long, item_id long, {labels}, {floats}"
     spark.createDataFrame(predictions, names).createOrReplaceTempView("predictions")
-    rows = run_statement(spark, "popularity", {"prior": 2.0}).orderBy("exposure_id").collect()
+    rows = statements.run(spark, "popularity", {"prior": 2.0}).orderBy("exposure_id").collect()
     assert [row["item_id"] for row in rows] == items
     expected = [(2 + 1.5) / 5, (2 + 1.5) / 5, (1 + 1.5) / 3, 0.75, 0.75]
     assert [row["popularity"] for row in rows] == pytest.approx(expected)

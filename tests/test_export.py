@@ -33,11 +33,15 @@ def version(config: Config, model: Model) -> str:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 130])
-def test_probabilities_are_those_of_the_training_graph(config: Config, model: Model, version: str, rows: int) -> None:
+def test_probabilities_are_those_of_the_training_graph(
+    config: Config, model: Model, version: str, rows: int
+) -> None:
     samples = synthetic.columns(config, 130)
     tensors = synthetic.tensors(samples)
     expected = model.predictions(model(tensors, model.inputs.look_up(tensors)))
-    found = export.load(config.scoring.models, version)({name: values[:rows] for name, values in samples.items()})
+    found = export.load(config.scoring.models, version)(
+        {name: values[:rows] for name, values in samples.items()}
+    )
     assert sorted(found) == sorted(PREDICTIONS)
     for name, values in found.items():
         assert (values.dtype, values.shape) == (np.float32, (rows,))
@@ -102,7 +106,9 @@ def test_a_version_that_is_not_there_is_an_error(config: Config) -> None:
 
 def test_a_column_that_is_missing_or_wrong_is_named(config: Config, version: str) -> None:
     predict, samples = export.load(config.scoring.models, version), synthetic.columns(config, 4)
-    with pytest.raises(DataError, match="column seller: expected an input of the model, found no such column"):
+    with pytest.raises(
+        DataError, match="column seller: expected an input of the model, found no such column"
+    ):
         predict({name: values for name, values in samples.items() if name != "seller"})
     with pytest.raises(DataError, match=r"column clicked_item: expected shape \(None, 5\), found \(4, 3\)"):
         predict(samples | {"clicked_item": samples["clicked_item"][:, :3]})

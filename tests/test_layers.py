@@ -34,7 +34,9 @@ def test_ids_spread_evenly(step: int) -> None:
 def test_pooling_is_a_weighted_sum(data: st.DataObject) -> None:
     samples, entries, rows, floats = (data.draw(st.integers(low, 5)) for low in (0, 1, 0, 1))
     places = data.draw(hnp.arrays(np.int32, (samples, entries), elements=st.integers(-1, rows - 1)))
-    weights = data.draw(hnp.arrays(np.float64, (samples, entries), elements=st.sampled_from([0.0, 0.25, 1.0])))
+    weights = data.draw(
+        hnp.arrays(np.float64, (samples, entries), elements=st.sampled_from([0.0, 0.25, 1.0]))
+    )
     values = np.random.default_rng(0).normal(size=(rows, floats))
     expected = np.zeros((samples, floats))
     for sample, entry in np.ndindex(samples, entries):
@@ -88,8 +90,13 @@ def test_inputs_are_as_in_numpy(config: Config) -> None:
 def test_an_entrys_gradient_is_its_weight_and_padding_has_none() -> None:
     """Σ over both samples of the pooled sums: the row of 9 counts with 1 + 0.5 in the list and 1 as candidate."""
     table = layers.EmbeddingTable("item", Embedding(rows=1000, dim=2), ["item", "clicked"], 1, F64)
-    batch = {"item": tf.constant([9, -1], tf.int64), "clicked": tf.constant([[9, 9, -1], [4, -1, -1]], tf.int64)}
-    weights = tf.constant([[1.0, 0.5, 0.0], [0.8, 0.0, 0.7]], F64)  # the last on an absent id: it must not count
+    batch = {
+        "item": tf.constant([9, -1], tf.int64),
+        "clicked": tf.constant([[9, 9, -1], [4, -1, -1]], tf.int64),
+    }
+    weights = tf.constant(
+        [[1.0, 0.5, 0.0], [0.8, 0.0, 0.7]], F64
+    )  # the last on an absent id: it must not count
     look_up = table.look_up(batch)
     with tf.GradientTape() as tape:
         tape.watch(look_up.rows.values_ud)
@@ -101,12 +108,15 @@ def test_an_entrys_gradient_is_its_weight_and_padding_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("transform", "expected"), [("none", [-2.0, 0.0, 3.5]), ("log1p", [-0.8047189562170503, 0.0, 1.0397207708399179])]
+    ("transform", "expected"),
+    [("none", [-2.0, 0.0, 3.5]), ("log1p", [-0.8047189562170503, 0.0, 1.0397207708399179])],
 )
 def test_numbers_are_transformed_and_scaled(transform: str, expected: list[float]) -> None:
     """-ln(1 + 4) / 2 and ln(1 + 7) / 2, worked by hand."""
     feature = NumberFeature(kind="number", source="items.price", transform=transform, scale=2)
-    np.testing.assert_allclose(layers.number(tf.constant([-4.0, 0.0, 7.0]), feature, F64), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        layers.number(tf.constant([-4.0, 0.0, 7.0]), feature, F64), expected, rtol=1e-12
+    )
 
 
 def test_a_tower_is_as_in_numpy() -> None:

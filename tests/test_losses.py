@@ -42,7 +42,9 @@ def check(a: float, c: float, click: int, purchase: int, dtype: tf.DType, tolera
     expected = exactly(a, c, click, purchase)
     found = ours(a, c, click, purchase, dtype)
     # What a type cannot hold may be 0: 1e-37 in float32, 1e-300 in float64.
-    np.testing.assert_allclose(found, [float(x) for x in expected], rtol=tolerance, atol=np.finfo(dtype.name).tiny * 9)
+    np.testing.assert_allclose(
+        found, [float(x) for x in expected], rtol=tolerance, atol=np.finfo(dtype.name).tiny * 9
+    )
 
 
 @pytest.mark.parametrize(("click", "purchase"), [(0, 0), (1, 0), (1, 1)])
@@ -75,7 +77,9 @@ def test_far_beyond_they_stay_finite(x: float, click: int, purchase: int) -> Non
 def test_losses_are_sums_by_weight() -> None:
     """σ(0) = 1/2 and σ(0) σ(0) = 1/4, so the rows cost ln 2 and ln 4, or ln 2 and ln 4/3."""
     zeros = tf.zeros(3, tf.float64)
-    found = losses.esmm(zeros, zeros, tf.constant([1, 1, 0]), tf.constant([1, 0, 0]), tf.constant([2.0, 3.0, 0.0]))
+    found = losses.esmm(
+        zeros, zeros, tf.constant([1, 1, 0]), tf.constant([1, 0, 0]), tf.constant([2.0, 3.0, 0.0])
+    )
     assert float(found["ctr"]) == pytest.approx(5 * np.log(2), rel=1e-12)
     assert float(found["ctcvr"]) == pytest.approx(2 * np.log(4) + 3 * np.log(4 / 3), rel=1e-12)
 

@@ -54,7 +54,9 @@ def test_an_entity_has_one_table(config: Config, model: Model) -> None:
 def test_either_tower_and_either_use_of_an_item_change_its_row(
     config: Config, model: Model, tower: str, item: int, clicked_item: int
 ) -> None:
-    gradient = item_gradient(model, batch_of(config, item, clicked_item), lambda logits: getattr(logits, tower)[0])
+    gradient = item_gradient(
+        model, batch_of(config, item, clicked_item), lambda logits: getattr(logits, tower)[0]
+    )
     assert np.flatnonzero(gradient.any(axis=1)).tolist() == [plain.bucket(7, config.embeddings["item"].rows)]
 
 

@@ -70,7 +70,10 @@ def test_steps_are_those_of_a_plain_loop(config: Config) -> None:
     samples = synthetic.columns(config, 500)
     samples["weight"] = random.choice([0.0, 0.5, 1.0, 3.0], 500).astype(np.float32)
     cuts = np.cumsum([0, *random.choice([0, 1, 7, 12], 50)])
-    batches = [{name: v[first:last] for name, v in samples.items()} for first, last in zip(cuts, cuts[1:], strict=False)]
+    batches = [
+        {name: v[first:last] for name, v in samples.items()}
+        for first, last in zip(cuts, cuts[1:], strict=False)
+    ]
     batches[3] = batches[3] | {"weight": np.zeros_like(batches[3]["weight"])}
     model = models.make(config, tf.float64)
     optimizer = Adagrad(model.variables, config.training.learning_rate, config.training.initial_accumulator)
@@ -141,8 +144,15 @@ def test_a_run_leaves_a_checkpoint_an_epoch_scalars_and_a_manifest(config: Confi
     assert all(np.min(sums) >= 0.99 * start < np.max(sums) for sums in optimizer.accumulators.values())
 
     [events] = Path(config.training.directory).glob("events/*/events*")
-    written = {(value.tag, event.step) for event in summary_iterator(str(events)) for value in event.summary.value}
-    assert {("loss/ctr", 5), ("loss/ctcvr", 15), ("speed/samples_per_s", 10), ("epoch_ctr/auc", 16)} <= written
+    written = {
+        (value.tag, event.step) for event in summary_iterator(str(events)) for value in event.summary.value
+    }
+    assert {
+        ("loss/ctr", 5),
+        ("loss/ctcvr", 15),
+        ("speed/samples_per_s", 10),
+        ("epoch_ctr/auc", 16),
+    } <= written
 
     stated = exported.facts
     assert (stated["days"], stated["rows"], stated["steps"]) == (["2026-03-24"], 400, 16)

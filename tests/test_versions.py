@@ -51,7 +51,9 @@ def test_a_changed_or_missing_file_is_named(root: str, directory: Path, name: st
     fs, path = fsspec.core.url_to_fs(root)
     data = fs.cat_file(f"{path}/v1/{name}")
     fs.pipe_file(f"{path}/v1/{name}", data[:-1] + b"X")
-    with pytest.raises(DataError, match=rf"v1/{name}: expected the file with SHA-256 \w+…, found another one"):
+    with pytest.raises(
+        DataError, match=rf"v1/{name}: expected the file with SHA-256 \w+…, found another one"
+    ):
         versions.fetch(root, "v1", cache=tmp_path / "one")
     fs.rm_file(f"{path}/v1/{name}")
     with pytest.raises(DataError, match=rf"v1/{name}: expected .*file.*, found none"):
