@@ -48,7 +48,7 @@ def _requests(spark: SparkSession, rows: list[tuple[int, int, float]]) -> None:
         for exposure, user, minute in rows
     ]
     frame = spark.createDataFrame(made, REQUEST_TYPE).selectExpr(
-        "*", "array() as lists", "null as passthrough"
+        "*", "array() as statistics", "array() as lists", "null as passthrough"
     )
     frame.createOrReplaceTempView("requests")
 
