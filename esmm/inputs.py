@@ -28,6 +28,7 @@ ALWAYS = -(2**63)
 
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _SIGN_BIT_CLEARED = 9223372036854775807
+_FORMATS = {"parquet": "Parquet", "csv": "CSV", "json": "JSON"}
 _MICROS = {"seconds": 1_000_000, "milliseconds": 1_000}
 
 
@@ -66,7 +67,7 @@ class Input:
         except AnalysisException as error:
             missing = error.getErrorClass() in ("PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
             found = "nothing there" if missing else str(error).splitlines()[0]
-            what = f"{log.format} files" if log.path else "a table of the catalog"
+            what = f"{_FORMATS[log.format]} files" if log.path else "a table of the catalog"
             raise DataError(f"{name}.{'path' if log.path else 'table'}", expected=what,
                             found=f"{found} ({log.source})") from None  # fmt: skip
 

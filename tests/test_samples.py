@@ -239,7 +239,7 @@ class TestBadInput:
     def test_missing_log(self, spark: SparkSession, values: dict[str, Any]) -> None:
         values["logs"]["purchases"]["path"] += "/nowhere"
         message = self.refused(spark, parse(values), DAYS[:1], DataError)
-        assert message.startswith("logs.purchases.path: expected parquet files, found nothing there")
+        assert message.startswith("logs.purchases.path: expected Parquet files, found nothing there")
 
     def test_day_without_logs(self, spark: SparkSession, config: Config) -> None:
         message = self.refused(spark, config, DAYS[:2], DataError)
