@@ -74,9 +74,8 @@ kuairand: kuairand-data setup ## the same on KuaiRand's files: make kuairand DAT
 kuairand-data:
 	@$(if $(DATA),,$(error DATA: expected the folder of KuaiRand's files, make kuairand DATA=FOLDER, found none))
 
-# Tests open sessions without spark-submit.sh: they get its Java and its Python here.
+# Tests open sessions without spark-submit.sh: this is where Spark finds its Java then.
 test test-slow: export SPARK_CONF_DIR := $(CURDIR)/conf/spark
-test test-slow: export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 
 test: setup ## the tests, all but the slow ones
 	.venv/bin/pytest -m "not slow"

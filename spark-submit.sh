@@ -73,18 +73,19 @@ SPARK_HOME=$packages/pyspark source "$root/conf/spark/spark-env.sh"
 
 # A Spark of the caller's has settings of its own.
 if [[ -z ${SPARK_HOME-} ]]; then
-    export SPARK_HOME=$packages/pyspark
-    if [[ -z ${SPARK_CONF_DIR-} ]]; then
-        export SPARK_CONF_DIR=$root/conf/spark
+    export SPARK_HOME=$packages/pyspark SPARK_CONF_DIR=${SPARK_CONF_DIR:-$root/conf/spark}
+    if [[ $SPARK_CONF_DIR == "$root/conf/spark" ]]; then
         master=${master:-local[*]}
+        # Its spark-env.sh has run already; Spark would not find it in a path with a space.
+        export SPARK_ENV_LOADED=1
     fi
 fi
 
-# On one machine: 16 partitions, since each of the usual 200 costs a task; and Spark's and its metastore's own
+# On one machine: 8 partitions, since each of a cluster's usual 200 costs a task; and Spark's and its metastore's own
 # directories in build/, which would else appear where the job is started. Options and settings override these.
 if [[ $master == local* ]]; then
     own=$root/build/spark
-    defaults="-Dspark.sql.shuffle.partitions=16 \"-Dspark.sql.warehouse.dir=$own/warehouse\" \"-Dderby.system.home=$own\""
+    defaults="-Dspark.sql.shuffle.partitions=8 \"-Dspark.sql.warehouse.dir=$own/warehouse\" \"-Dderby.system.home=$own\""
     export SPARK_SUBMIT_OPTS="$defaults ${SPARK_SUBMIT_OPTS-}"
 fi
 

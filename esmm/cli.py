@@ -34,6 +34,11 @@ FirstDay = Annotated[
 LastDay = Annotated[
     dt.datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.", show_default=False)
 ]
+Date = Annotated[
+    dt.datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="The day, where it is one.")
+]
+First = Annotated[dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day.")]
+Last = Annotated[dt.datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.")]
 
 
 def job(main: Callable[..., None]) -> typer.Typer:
@@ -83,6 +88,20 @@ def days(first: dt.datetime, last: dt.datetime) -> list[dt.date]:
     if last < first:
         raise ConfigError("--to", expected=f"a day not before --from, {first.date()}", found=str(last.date()))
     return [first.date() + dt.timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def days_of(date: dt.datetime | None, first: dt.datetime | None, last: dt.datetime | None) -> list[dt.date]:
+    """The day of `--date`, or all from `--from` to `--to`; raises ConfigError for anything but one of these."""
+    if date is not None and first is None and last is None:
+        return [date.date()]
+    if date is None and first is not None and last is not None:
+        return days(first, last)
+    given = [
+        name for name, value in (("--date", date), ("--from", first), ("--to", last)) if value is not None
+    ]
+    raise ConfigError(
+        "days", expected="--date, or --from and --to", found=" and ".join(given) or "none of them"
+    )
 
 
 def local_time(time: dt.datetime, config: configs.Config) -> dt.datetime:

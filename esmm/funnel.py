@@ -45,16 +45,18 @@ def measure(config: Config, samples: DataFrame) -> dict[dt.date, Funnel]:
 
 
 def table(manifests: list[Manifest]) -> Table:
-    """The funnels of days that were built, a column a day."""
+    """The funnels of days that were built, a column a day; what is 0 on all of them is left out."""
     shown = Table(title="Funnel", title_justify="left")
     shown.add_column("")
     for manifest in manifests:
         shown.add_column(str(manifest.day) + (" (immature)" if manifest.immature else ""), justify="right")
-    counted = sorted({name for manifest in manifests for name in manifest.counts})
-    for name in counted:
-        shown.add_row(name, *[f"{manifest.counts.get(name, 0):,}" for manifest in manifests])
+    for name in dict.fromkeys(name for manifest in manifests for name in manifest.counts):
+        counts = [manifest.counts.get(name, 0) for manifest in manifests]
+        if any(counts):
+            shown.add_row(name, *[f"{count:,}" for count in counts])
     shown.add_section()
     for name in manifests[0].facts["funnel"]:
-        if name not in ("samples", "clicks", "purchases"):
-            shown.add_row(name, *[f"{manifest.facts['funnel'][name]:.4f}" for manifest in manifests])
+        shares = [manifest.facts["funnel"][name] for manifest in manifests]
+        if any(shares) and name not in ("samples", "clicks", "purchases"):
+            shown.add_row(name, *[f"{share:.4f}" for share in shares])
     return shown

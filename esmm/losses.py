@@ -9,15 +9,6 @@ exchange between ranks knows.
 import tensorflow as tf
 
 
-def cross_entropy(label: tf.Tensor, logit: tf.Tensor) -> tf.Tensor:
-    """-y log σ(x) - (1 - y) log(1 - σ(x)), elementwise, of the logit x.
-
-    Since log σ(x) = -softplus(-x) and log(1 - σ(x)) = -softplus(x), neither a probability of 1 nor of 0 is
-    ever formed; and of an exact label only one of the two gradients is there, so that nothing cancels.
-    """
-    return label * tf.nn.softplus(-logit) + (1 - label) * tf.nn.softplus(logit)
-
-
 def product_logit(a: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
     """The logit of σ(a) σ(c), elementwise.
 
@@ -42,7 +33,6 @@ def esmm(
     All arguments are [b]; labels, 0 or 1, and weights, at least 0, may be of any type.
     """
     click, purchase, weight = (tf.cast(values, ctr_logit.dtype) for values in (click, purchase, weight))
-    return {
-        "ctr": tf.reduce_sum(weight * cross_entropy(click, ctr_logit)),
-        "ctcvr": tf.reduce_sum(weight * cross_entropy(click * purchase, product_logit(ctr_logit, cvr_logit))),
-    }
+    ctr = tf.nn.sigmoid_cross_entropy_with_logits(click, ctr_logit)
+    ctcvr = tf.nn.sigmoid_cross_entropy_with_logits(click * purchase, product_logit(ctr_logit, cvr_logit))
+    return {"ctr": tf.reduce_sum(weight * ctr), "ctcvr": tf.reduce_sum(weight * ctcvr)}

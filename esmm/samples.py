@@ -69,7 +69,7 @@ def build(
                     run,
                     config=config.digest(),
                     immature=day in immature,
-                    counts=dict(sorted(counts[day].items())),
+                    counts=dict(counts[day]),
                     facts={"keep_unclicked": keep, "funnel": funnels[day]},
                 )
                 for day in period.days

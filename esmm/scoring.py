@@ -18,8 +18,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
-from esmm import candidates, schema, statements
+from esmm import candidates, schema, statements, versions
 from esmm.config import Config
+from esmm.errors import DataError
 from esmm.publish import Manifest, Table, new_run
 from esmm.schema import Column
 
@@ -46,6 +47,7 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
     Raises DataError where the candidates or the model are not usable, ConflictError where another run
     scores the day; then nothing is published.
     """
+    _check_model(config, version)
     table, run = Table(config.scoring.table), new_run()
     with table.claimed([day], run):
         rows = candidates.described(spark, config, as_of)
@@ -58,6 +60,22 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
         except BaseException:
             table.discard(run)
             raise
+
+
+def _check_model(config: Config, version: str) -> None:
+    """Raise DataError where a file of the model was changed, or where it takes other columns than the config's."""
+    versions.fetch(config.scoring.models, version)
+    taken = versions.manifest(config.scoring.models, version).facts["columns"]
+    made = {
+        column.name: {"type": column.type, "length": column.length}
+        for column in schema.feature_columns(config)
+    }
+    for name in [*taken, *made]:
+        if taken.get(name) != made.get(name):
+            found = f"'{name}' {'besides' if name not in made else 'missing' if name not in taken else 'otherwise'}"
+            raise DataError(
+                f"{config.scoring.models}/{version}", expected="a model of the config's columns", found=found
+            )
 
 
 def _udf(models: str, version: str, columns: tuple[Column, ...], batch_size: int) -> Any:

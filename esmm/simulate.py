@@ -219,9 +219,9 @@ class _Days:
             truth = truth.append_column("click", _flags(click[of_day]))
             truth = truth.append_column("purchase", _flags(purchase[of_day]))
             self.files.write("truth", truth, day)
+            # What came before the day's end can only be credited to exposures before it.
             self.exposures, self.clicks, self.purchases = (
-                events.where(events.time >= end - windows)
-                for events in (self.exposures, self.clicks, self.purchases)
+                events.where(events.time >= end) for events in (self.exposures, self.clicks, self.purchases)
             )
 
 

@@ -12,6 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 import pytest
+import structlog
 import yaml
 from pyspark.sql import SparkSession
 
@@ -19,6 +20,13 @@ from esmm import cli
 from esmm import config as configs
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """A job that a test runs in this process leaves the log going to the test's own standard error."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

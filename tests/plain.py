@@ -1,6 +1,6 @@
 """The model and its training written again, in NumPy alone and float64: what ours is compared with.
 
-Nothing is shared with the code under test but the names of the variables: ids are hashed with Python's
+Nothing is shared with the code under test but the names of variables and columns: ids are hashed with Python's
 integers, tables have dense gradients, and the loss is computed from probabilities.
 """
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from esmm import schema
 from esmm.config import Config, IdFeature
 
 Arrays = dict[str, np.ndarray]
@@ -50,6 +51,7 @@ def inputs(config: Config, variables: Arrays, batch: Mapping[str, np.ndarray]) -
             if feature.transform == "log1p":
                 number = np.sign(number) * np.log1p(np.abs(number))
             parts.append(number[:, np.newaxis] / feature.scale)
+    parts += [batch[column.name][:, np.newaxis] for column in schema.statistic_columns(config)]
     return np.concatenate(parts, axis=1)
 
 

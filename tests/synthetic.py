@@ -32,6 +32,8 @@ def columns(config: Config, rows: int, seed: int = 0, ids: int = 50) -> dict[str
         else:
             found[name] = random.normal(size=rows).astype(np.float32)
             logits += 0.3 * found[name]
+    for column in schema.statistic_columns(config):
+        found[column.name] = random.normal(size=rows).astype(np.float32)
     for name, behaviour in config.lists.items():
         lengths = random.integers(0, behaviour.length + 1, rows)
         is_there = np.arange(behaviour.length) < lengths[:, np.newaxis]

@@ -281,6 +281,8 @@ def test_settings_of_spark(checkout: Checkout) -> None:
     ours = checkout.submit("jobs/a.py").environment
     assert ours["SPARK_CONF_DIR"] == f"{checkout.root}/conf/spark"
     assert f'"-Dspark.sql.warehouse.dir={checkout.root}/build/spark/warehouse"' in ours["SPARK_SUBMIT_OPTS"]
+    named = checkout.submit("jobs/a.py", SPARK_CONF_DIR=f"{checkout.root}/conf/spark").environment
+    assert named["SPARK_SUBMIT_OPTS"] == ours["SPARK_SUBMIT_OPTS"]
     theirs = checkout.submit("jobs/a.py", SPARK_CONF_DIR="/etc/spark").environment
     assert theirs["SPARK_CONF_DIR"] == "/etc/spark"
     assert "SPARK_SUBMIT_OPTS" not in theirs, "their settings may name a cluster"
@@ -329,14 +331,17 @@ spark.stop()
 
 
 def run_job(directory: Path, *options: str) -> list[list[str]]:
-    """Run a job on the real Spark, in a directory of its own; returns the fields of the lines that it prints."""
-    work = directory / "work here"
+    """Run a job on the real Spark, from a directory of its own; returns the fields of the lines that it prints."""
+    root, work, job = directory / "a checkout", directory / "work here", directory / "job.py"
     work.mkdir()
-    job = directory / "job.py"
+    for part in ("conf/spark", "esmm", "sql"):
+        shutil.copytree(ROOT / part, root / part)
+    shutil.copy(ROOT / "spark-submit.sh", root)
+    (root / ".venv").symlink_to(sys.prefix)
     job.write_text(JOB)
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "JAVA_HOME") if name in os.environ}
     done = subprocess.run(
-        [ROOT / "spark-submit.sh", *options, job, "--set", "a b"], cwd=work, env=inherited,
+        [root / "spark-submit.sh", *options, job, "--set", "a b"], cwd=work, env=inherited,
         capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -354,7 +359,7 @@ def from_the_zip(imported: list[str]) -> bool:
 
 def test_a_job_on_this_machine(tmp_path: Path) -> None:
     counted, imported = run_job(tmp_path, "--master", "local[1]")
-    assert counted == ["3", "16", "--set", "a b"]
+    assert counted == ["3", "8", "--set", "a b"]
     assert from_the_zip(imported)
     assert imported[2].endswith("/bin/python")
 

@@ -1,6 +1,7 @@
 """Training: exact steps, whole runs, what they leave behind, and how they fail."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,7 @@ def test_steps_are_those_of_a_plain_loop(config: Config) -> None:
     samples = synthetic.columns(config, 500)
     samples["weight"] = random.choice([0.0, 0.5, 1.0, 3.0], 500).astype(np.float32)
     cuts = np.cumsum([0, *random.choice([0, 1, 7, 12], 50)])
-    batches = [
-        {name: v[first:last] for name, v in samples.items()}
-        for first, last in zip(cuts, cuts[1:], strict=False)
-    ]
+    batches = [{name: v[first:last] for name, v in samples.items()} for first, last in pairwise(cuts)]
     batches[3] = batches[3] | {"weight": np.zeros_like(batches[3]["weight"])}
     model = models.make(config, tf.float64)
     optimizer = Adagrad(model.variables, config.training.learning_rate, config.training.initial_accumulator)

@@ -52,7 +52,9 @@ def in_this_process(
     return train(config, plan, Alone(), days)
 
 
-def _as_rank(config: Config, make_plan: Callable[[], ReadingPlan], days: Sequence[dt.date]) -> "Result | None":
+def _as_rank(
+    config: Config, make_plan: Callable[[], ReadingPlan], days: Sequence[dt.date]
+) -> "Result | None":
     from esmm.distributed.exchange import joined
     from esmm.training import train
 
