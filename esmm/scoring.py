@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
@@ -94,8 +95,13 @@ def _udf(models: str, version: str, columns: tuple[Column, ...], batch_size: int
 @lru_cache(maxsize=1)
 def _model(models: str, version: str) -> Predict:
     """The model, fetched, verified and loaded once a Python worker, on the cores of one task."""
+    import tensorflow as tf
+
     from esmm import export
 
+    cores = 1 if (task := TaskContext.get()) is None else task.cpus()
+    tf.config.threading.set_intra_op_parallelism_threads(cores)
+    tf.config.threading.set_inter_op_parallelism_threads(cores)
     return export.load(models, version)
 
 

@@ -12,7 +12,7 @@ import datetime as dt
 import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 import structlog
@@ -21,7 +21,6 @@ import tensorflow as tf
 from esmm import checkpoints, models, schema
 from esmm.config import Config
 from esmm.dataset import SampleDataset, to_tf_dataset
-from esmm.distributed.exchange import Exchange
 from esmm.errors import DataError
 from esmm.export import export
 from esmm.layers import Batch, Rows
@@ -30,6 +29,9 @@ from esmm.metrics import Result as TaskResult
 from esmm.optimizers import Adagrad
 from esmm.plan import ReadingPlan
 from esmm.progress import NOTHING, Progress, Totals
+
+if TYPE_CHECKING:
+    from esmm.distributed.exchange import Exchange
 
 log = structlog.get_logger()
 
@@ -66,7 +68,7 @@ class Stepped(NamedTuple):
 Step = Callable[[Batch, tf.Tensor], Stepped]
 
 
-def make_step(model: models.Model, optimizer: Adagrad, exchange: Exchange, seed: int) -> Step:
+def make_step(model: models.Model, optimizer: Adagrad, exchange: "Exchange", seed: int) -> Step:
     """The step: a batch and the step's number to an update of the model. Every rank takes it together."""
     tables, dense = model.inputs.tables, model.dense_variables
     rank_seed = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int64), exchange.rank)
@@ -106,7 +108,7 @@ def make_step(model: models.Model, optimizer: Adagrad, exchange: Exchange, seed:
     return step
 
 
-def train(config: Config, plan: ReadingPlan, exchange: Exchange, days: Sequence[dt.date] = ()) -> Result:
+def train(config: Config, plan: ReadingPlan, exchange: "Exchange", days: Sequence[dt.date] = ()) -> Result:
     """Train the config's model on a plan's samples and, on rank 0, publish it.
 
     Args:
@@ -164,7 +166,7 @@ def train(config: Config, plan: ReadingPlan, exchange: Exchange, days: Sequence[
     return Result(version=version, steps=number, samples=samples, losses=totals.means, metrics=metrics)
 
 
-def _batches(config: Config, plan: ReadingPlan, exchange: Exchange, epoch: int) -> SampleDataset:
+def _batches(config: Config, plan: ReadingPlan, exchange: "Exchange", epoch: int) -> SampleDataset:
     """The rank's batches of an epoch, as many as every other rank's."""
     return to_tf_dataset(
         plan, schema.training_columns(config), config.training.batch_size,

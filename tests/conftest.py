@@ -10,6 +10,8 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Spark's Python workers run in the environment of the tests, not in whatever python3 comes first on the PATH.
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+# Java and the quiet log, as spark-submit.sh has them.
+os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).resolve().parent.parent / "conf/spark"))
 
 import pytest
 import structlog
