@@ -56,8 +56,8 @@ demo: setup ## the whole job on a simulated market, into build/demo
 	./spark-submit.sh jobs/simulate_logs.py --config conf/demo.yaml
 	./spark-submit.sh jobs/build_samples.py --config conf/demo.yaml --from 2026-03-24 --to 2026-03-31
 	./spark-submit.sh jobs/train.py --config conf/demo.yaml --from 2026-03-24 --to 2026-03-30
-	./spark-submit.sh jobs/evaluate.py --config conf/demo.yaml --from 2026-03-31 --to 2026-03-31
 	./spark-submit.sh jobs/score.py --config conf/demo.yaml --date 2026-04-01
+	./spark-submit.sh jobs/evaluate.py --config conf/demo.yaml --from 2026-03-31 --to 2026-03-31
 
 # Days of Asia/Shanghai: the first and the last of the data, and the last to train on.
 KUAIRAND_FROM ?= 2022-04-25

@@ -1,9 +1,13 @@
-"""Row groups in, batches of equal size out: shuffled, cut across row groups, the last one padded.
+"""Row groups in, batches of equal size out: shuffled, cut across row groups, padded.
 
-Row groups of 3 and 2 rows with ids 10 to 14, in batches of 4, in their own order:
+Row groups of 3 and 2 rows with ids 10 to 14, in two batches of 4, in their own order:
 
     blocks = in_order([{"item": [10, 11, 12]}, {"item": [13, 14]}])
-    cut(blocks, columns, 4)        # {"item": [10, 11, 12, 13]}, {"item": [14, -1, -1, -1]}
+    cut(blocks, columns, 4, spread(5, 2))      # {"item": [10, 11, -1, -1]}, {"item": [12, 13, 14, -1]}
+
+Rows are spread evenly over the batches. Were all but the last one filled, that could be left with a handful of
+rows, whose mean gradient is that of all the others in size, and undo what they taught: with Adagrad, a last
+step of 47 rows after 513 of 2048 halved a model's pCVR.
 
 A shuffled block is several row groups whose rows change places with each other. Which rows make a block,
 and in which order they are taken, depends on the sizes of the row groups and the seed alone: a count of rows
@@ -12,7 +16,7 @@ all at once, and going through memory forwards is faster.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count, islice
+from itertools import count, islice, pairwise
 
 import numpy as np
 
@@ -47,29 +51,33 @@ def shuffled(groups: Iterable[Arrays], seed: int, epoch: int, rank: int) -> Iter
         del block  # or there would be two in memory while the next one is gathered
 
 
-def cut(blocks: Iterable[Block], columns: Sequence[Column], batch_size: int) -> Iterator[Arrays]:
-    """Batches of exactly `batch_size` rows, in memory of their own; the last one is padded."""
-    batch, filled = _room(columns, batch_size), 0
-    for parts, order in blocks:
-        taken = 0
-        while taken < len(order):
-            rows = np.sort(order[taken : taken + batch_size - filled])
+def spread(rows: int, batches: int) -> list[int]:
+    """How many rows each of some batches gets, so that no two differ by more than one."""
+    ends = [number * rows // max(batches, 1) for number in range(batches + 1)]
+    return [end - start for start, end in pairwise(ends)]
+
+
+def cut(
+    blocks: Iterable[Block], columns: Sequence[Column], batch_size: int, sizes: Iterable[int]
+) -> Iterator[Arrays]:
+    """Batches of `batch_size` rows each, in memory of their own, of which the blocks give `sizes`.
+
+    The rest of a batch is rows that weigh nothing: ids are -1, all else is 0.
+    """
+    source = iter(blocks)
+    parts: list[Arrays] = []
+    order, taken = np.empty(0, np.int64), 0
+    for size in sizes:
+        batch, filled = _room(columns, batch_size), 0
+        while filled < size:
+            if taken == len(order):
+                parts.clear()  # or there would be two blocks in memory while the next one is gathered
+                (parts, order), taken = next(source), 0
+            rows = np.sort(order[taken : taken + size - filled])
             _copy(parts, rows, batch, filled)
             taken, filled = taken + len(rows), filled + len(rows)
-            if filled == batch_size:
-                yield batch
-                batch, filled = _room(columns, batch_size), 0
-        del parts
-    if filled:
         _pad(batch, filled)
         yield batch
-
-
-def padding(columns: Sequence[Column], batch_size: int) -> Arrays:
-    """A batch of rows that weigh nothing: ids are -1, all else is 0."""
-    batch = _room(columns, batch_size)
-    _pad(batch, 0)
-    return batch
 
 
 def _parts(groups: Iterable[Arrays]) -> Iterator[Arrays]:

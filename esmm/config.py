@@ -243,7 +243,9 @@ class Training(_Section):
     epochs: Positive = 1
     """Times that every sample is used."""
     learning_rate: float = Field(default=0.05, gt=0)
-    """Adagrad's."""
+    """Adagrad's, of the first step."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Whether the rate stays, or falls along half a cosine to 0 at the last step."""
     initial_accumulator: float = Field(default=1e-5, gt=0)
     """What Adagrad's sums of squared gradients start from. A row of a table sees the gradient of a few samples of
     a batch, divided by the whole batch: from 0.1, as libraries have it, it would hardly ever learn."""

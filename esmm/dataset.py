@@ -4,12 +4,12 @@
     for batch in dataset:                # plan.steps(2, 1024, 0, 7) of them, on either rank
         batch["seller"]                  # int64 [1024]
         batch["clicked_seller"]          # int64 [1024, 20]
-        batch["weight"]                  # float32 [1024], 0 for the rows that fill up the last batch
+        batch["weight"]                  # float32 [1024], 0 for the rows that fill up a batch
 
 Which row groups a rank reads comes from the plan. Petastorm's pool of threads decodes them, a few ahead,
-into flat arrays, which are handed out in the plan's order, whichever is ready first. A rank that has run
-out goes on with batches of weight 0, since ranks with different numbers of steps wait for each other for
-ever.
+into flat arrays, which are handed out in the plan's order, whichever is ready first. Every rank takes the
+same number of steps, since ranks with different numbers wait for each other for ever: a rank with fewer rows
+spreads them over as many batches, and one without any takes part with batches of weight 0.
 """
 
 import atexit
@@ -25,7 +25,7 @@ from petastorm.workers_pool.thread_pool import ThreadPool
 from petastorm.workers_pool.ventilator import ConcurrentVentilator
 from petastorm.workers_pool.worker_base import WorkerBase
 
-from esmm.batching import Arrays, cut, in_order, padding, shuffled
+from esmm.batching import Arrays, cut, in_order, shuffled, spread
 from esmm.plan import ReadingPlan
 from esmm.rowgroups import RowGroup, load
 from esmm.schema import Column
@@ -131,8 +131,8 @@ def read_batches(
 ) -> Iterator[Arrays]:
     """One rank's batches of an epoch, `plan.steps(ranks, batch_size, epoch, seed)` of them.
 
-    Each has exactly `batch_size` rows; where samples run out, rows of weight 0 take their place, ids -1 and
-    zeros. Without a seed nothing is shuffled. Raises DataError as `read_row_groups`.
+    Each has exactly `batch_size` rows, the samples spread evenly over all of them; rows of weight 0, ids -1 and
+    zeros, fill up the rest. Without a seed nothing is shuffled. Raises DataError as `read_row_groups`.
     """
     share = plan.share(rank, ranks, epoch, seed)
     steps = plan.steps(ranks, batch_size, epoch, seed)
@@ -140,9 +140,7 @@ def read_batches(
     log.info("reading", rank=rank, ranks=ranks, epoch=epoch, row_groups=len(share), rows=rows, steps=steps)
     with closing(read_row_groups(share, columns, threads)) as groups:
         blocks = in_order(groups) if seed is None else shuffled(groups, seed, epoch, rank)
-        yield from cut(blocks, columns, batch_size)
-    for _ in range(steps - -(-rows // batch_size)):
-        yield padding(columns, batch_size)
+        yield from cut(blocks, columns, batch_size, spread(rows, steps))
 
 
 def read_row_groups(

@@ -26,7 +26,7 @@ from esmm.export import export
 from esmm.layers import Batch, Rows
 from esmm.metrics import Metrics
 from esmm.metrics import Result as TaskResult
-from esmm.optimizers import Adagrad
+from esmm.optimizers import Adagrad, scheduled_rate
 from esmm.plan import ReadingPlan
 from esmm.progress import NOTHING, Progress, Totals
 
@@ -126,17 +126,22 @@ def train(config: Config, plan: ReadingPlan, exchange: "Exchange", days: Sequenc
         "rank starts", rank=exchange.rank, size=exchange.size, rows=rows, of=plan.rows, host=platform.node()
     )
     model = models.make(config)
-    optimizer = Adagrad(model.variables, config.training.learning_rate, config.training.initial_accumulator)
+    settings = config.training
+    optimizer = Adagrad(model.variables, settings.learning_rate, settings.initial_accumulator)
     # Equal seeds give equal variables, but for the last bit where hosts' processors differ.
     exchange.broadcast([*model.variables, *optimizer.variables])
     step = make_step(model, optimizer, exchange, config.seed)
     progress = Progress(config, plan.rows) if exchange.rank == 0 else None
 
     number = samples = 0
-    for epoch in range(config.training.epochs):
+    epochs = range(settings.epochs)
+    steps = sum(plan.steps(exchange.size, settings.batch_size, epoch, config.seed) for epoch in epochs)
+    for epoch in epochs:
         totals, measured = NOTHING, Metrics()
         for batch in _batches(config, plan, exchange, epoch):
             number += 1
+            rate = scheduled_rate(settings.schedule, settings.learning_rate, number, steps)
+            optimizer.learning_rate.assign(rate)
             stepped = step(batch, tf.constant(number, tf.int64))
             found = _totals(number, stepped)
             totals += found

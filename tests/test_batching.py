@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esmm import batching
-from esmm.batching import Arrays, cut, in_order, padding, shuffled
+from esmm.batching import Arrays, cut, in_order, shuffled, spread
 from esmm.schema import Column, Role
 from tests.sample_files import COLUMNS, expected
 
@@ -27,12 +27,29 @@ def groups(sizes: list[int]) -> Iterator[Arrays]:
 def test_the_example_of_the_module() -> None:
     columns = [Column("item", "int64", Role.FEATURE)]
     row_groups = [{"item": np.array([10, 11, 12])}, {"item": np.array([13, 14])}]
-    batches = [batch["item"].tolist() for batch in cut(in_order(row_groups), columns, 4)]
-    assert batches == [[10, 11, 12, 13], [14, -1, -1, -1]]
+    batches = [batch["item"].tolist() for batch in cut(in_order(row_groups), columns, 4, spread(5, 2))]
+    assert batches == [[10, 11, -1, -1], [12, 13, 14, -1]]
+
+
+def test_rows_are_spread_evenly() -> None:
+    assert spread(5, 2) == [2, 3]
+    assert spread(7, 3) == [2, 2, 3]
+    assert spread(2, 4) == [0, 1, 0, 1]
+    assert spread(0, 2) == [0, 0]
+    assert spread(0, 0) == []
+
+
+@given(rows=st.integers(0, 10_000), batch_size=st.integers(1, 300))
+def test_no_batch_is_a_remainder(rows: int, batch_size: int) -> None:
+    """As few batches as rows need are all as full as the mean."""
+    sizes = spread(rows, -(-rows // batch_size))
+    assert sum(sizes) == rows
+    assert not sizes or max(sizes) <= batch_size
+    assert not sizes or max(sizes) - min(sizes) <= 1
 
 
 def test_padding_weighs_nothing() -> None:
-    batch = padding(COLUMNS, 2)
+    [batch] = cut(in_order([]), COLUMNS, 2, [0])
     assert {name: array.tolist() for name, array in batch.items()} == {
         "user_id": [-1, -1], "click": [0, 0], "weight": [0, 0], "seller": [-1, -1], "price": [0, 0],
         "clicked_seller": [[-1, -1, -1], [-1, -1, -1]], "clicked_weight": [[0, 0, 0], [0, 0, 0]],
@@ -60,17 +77,20 @@ def check_batches(sizes: list[int], batch_size: int, seed: int | None) -> None:
     assert sorted(order) == list(range(sum(sizes)))
     if seed is None:
         assert order == sorted(order)
-    batches = list(cut(blocks(), COLUMNS, batch_size))
-    assert len(batches) == -(-sum(sizes) // batch_size)
-    for number, batch in enumerate(batches):
-        due = order[number * batch_size : (number + 1) * batch_size]
-        assert sorted(batch["user_id"][: len(due)]) == sorted(due)
-        for name, values in expected(batch["user_id"][: len(due)]).items():
+    filled = spread(sum(sizes), -(-sum(sizes) // batch_size))
+    batches = list(cut(blocks(), COLUMNS, batch_size, filled))
+    assert len(batches) == len(filled)
+    [padding] = cut(in_order([]), COLUMNS, batch_size, [0])
+    start = 0
+    for size, batch in zip(filled, batches, strict=True):
+        due = order[start : start + size]
+        start += size
+        assert sorted(batch["user_id"][:size]) == sorted(due)
+        for name, values in expected(batch["user_id"][:size]).items():
             assert batch[name].shape == (batch_size, *values.shape[1:])
-            np.testing.assert_array_equal(batch[name][: len(due)], values)
-            np.testing.assert_array_equal(
-                batch[name][len(due) :], padding(COLUMNS, batch_size)[name][len(due) :]
-            )
+            np.testing.assert_array_equal(batch[name][:size], values)
+            np.testing.assert_array_equal(batch[name][size:], padding[name][size:])
+    assert start == len(order)
 
 
 def test_rows_change_places_within_blocks_of_several_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +127,6 @@ def test_a_block_is_gone_before_the_next_one_is_gathered(
             del arrays
 
     blocks = in_order(watched()) if seed is None else shuffled(watched(), seed, 0, 0)
-    rows = sum(int(batch["weight"].sum()) for batch in cut(blocks, COLUMNS, 16))
+    rows = sum(int(batch["weight"].sum()) for batch in cut(blocks, COLUMNS, 16, [16] * 25))
     assert rows == 400
     assert most <= (2 if seed is None else 4 + 1)
