@@ -84,9 +84,16 @@ def days_before(config: Config, day: dt.date) -> list[dt.date]:
 
 
 def held_out(spark: SparkSession, config: Config, days: Sequence[dt.date]) -> DataFrame:
-    """The samples of published days; raises DataError, naming the day, where one is missing or empty."""
+    """The samples of published days.
+
+    Raises DataError, naming the day, where one is missing, empty, or without some of its unclicked exposures.
+    """
     table = Table(config.samples.table)
     for day in days:
+        kept = table.manifest(day).facts.get("keep_unclicked", 1.0)
+        if kept < 1:
+            raise DataError(f"{table.root}/ds={day}", expected="all exposures (build_samples --all-exposures)",
+                            found=f"{kept:.0%} of the unclicked ones")  # fmt: skip
         if not table.manifest(day).rows:
             raise DataError(f"{table.root}/ds={day}", expected="at least one sample", found="an empty day")
     return spark.read.parquet(*table.files(days))

@@ -29,13 +29,13 @@ def expit(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return 1 / (1 + np.exp(-logits))
 
 
-def publish(config: Config, day: dt.date, rows: pd.DataFrame) -> None:
+def publish(config: Config, day: dt.date, rows: pd.DataFrame, **facts: float) -> None:
     """A day of samples, of the columns that evaluation needs."""
     table = Table(config.samples.table)
     directory = Path(table.path) / f"run=r{day}" / f"ds={day}"
     directory.mkdir(parents=True)
     pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), directory / "part-0.parquet")
-    table.publish(day, f"r{day}", config=config.digest())
+    table.publish(day, f"r{day}", config=config.digest(), facts=facts)
 
 
 def drawn(rows: int, seed: int) -> pd.DataFrame:
@@ -201,6 +201,14 @@ def test_a_missing_or_empty_day_is_an_error(spark: SparkSession, config: Config)
     publish(config, DAY, drawn(5, 1).head(0))
     with pytest.raises(DataError, match=r"ds=2026-04-01: expected at least one sample, found an empty day"):
         held_out(spark, config, [EARLIER[0], DAY])
+
+
+def test_a_day_without_some_of_its_exposures_is_not_evaluated(spark: SparkSession, config: Config) -> None:
+    publish(config, DAY, drawn(5, 1), keep_unclicked=0.25)
+    with pytest.raises(
+        DataError, match=r"ds=2026-04-01: expected all exposures .*, found 25% of the unclicked ones"
+    ):
+        held_out(spark, config, [DAY])
 
 
 def test_no_rows_to_measure_is_an_error(spark: SparkSession, config: Config) -> None:
