@@ -1,0 +1,171 @@
+"""The config: everything a run depends on, from a YAML file to frozen, checked values.
+
+    config = load("conf/demo.yaml", overrides=["training.ranks=1", "simulation.users=500"])
+    config.training.ranks  # 1
+
+Every key is documented below its field. An unknown key is refused, with the nearest known one named; a
+value is checked once, here, so that the rest of the code may rely on it. One config makes the samples'
+columns, the model's features and the scorer's signature (`esmm.schema`): they cannot differ.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pydantic
+import yaml
+
+from esmm.config.features import BehaviourList, Embedding, Feature, IdFeature, NumberFeature, Statistic
+from esmm.config.fields import Name, Section, TimeZone
+from esmm.config.logs import Attribution, Log, Logs, Samples
+from esmm.config.model import Evaluation, Model, Scoring, Training
+from esmm.config.simulation import Simulation
+from esmm.errors import ConfigError
+
+__all__ = [
+    "Attribution", "BehaviourList", "Config", "Embedding", "Evaluation", "Feature", "IdFeature", "Log", "Logs", "Model",
+    "NumberFeature", "Samples", "Scoring", "Simulation", "Statistic", "Training", "load", "parse",
+]  # fmt: skip
+
+
+class Config(Section):
+    """The whole."""
+
+    name: Name
+    """What the runs and reports are called."""
+    time_zone: TimeZone = "UTC"
+    """Days and hours are those of this zone."""
+    seed: int = 1
+    """Of everything that is random."""
+    logs: Logs
+    attribution: Attribution
+    samples: Samples
+    embeddings: dict[Name, Embedding]
+    features: dict[Name, Feature]
+    lists: dict[Name, BehaviourList] = {}
+    statistics: dict[Name, Statistic] = {}
+    model: Model = Model()
+    training: Training
+    evaluation: Evaluation
+    scoring: Scoring
+    simulation: Simulation | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _check_features(self) -> Self:
+        for name, feature in self.features.items():
+            where = f"features.{name}"
+            log, _, column = feature.source.partition(".")
+            known = ("exposures", "items", "users", "clock")
+            if log not in known or not column:
+                raise ConfigError(f"{where}.source", expected=f"LOG.COLUMN with LOG one of {', '.join(known)}",
+                                  found=repr(feature.source))  # fmt: skip
+            if log == "clock" and column not in ("hour", "weekday"):
+                expected = "clock.hour or clock.weekday"
+                raise ConfigError(f"{where}.source", expected=expected, found=feature.source)
+            if log == "users" and self.logs.users is None:
+                raise ConfigError("logs.users", expected=f"a log, since {where} comes from it", found="none")
+            if isinstance(feature, IdFeature) and feature.embedding not in self.embeddings:
+                raise ConfigError(f"{where}.embedding", expected=f"one of {', '.join(self.embeddings)}",
+                                  found=repr(feature.embedding))  # fmt: skip
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _check_references_to_features(self) -> Self:
+        of_item = [name for name, feature in self.features.items() if _describes_item(feature)]
+        of_pair = [name for name, feature in self.features.items() if _describes_pair(feature)]
+        references = [
+            *(
+                (f"lists.{name}.entities", behaviour.entities, of_item)
+                for name, behaviour in self.lists.items()
+            ),
+            *(
+                (f"statistics.{name}.by", statistic.by, of_pair)
+                for name, statistic in self.statistics.items()
+            ),
+        ]
+        for where, named, known in references:
+            for name in named:
+                if name not in known:
+                    what = "the item" if known is of_item else "the user's id or the item"
+                    raise ConfigError(where, expected=f"id features of {what} ({', '.join(known)})",
+                                      found=repr(name))  # fmt: skip
+        return self
+
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of the config's canonical JSON: equal for equal configs alone."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _describes_item(feature: IdFeature | NumberFeature) -> bool:
+    return isinstance(feature, IdFeature) and (
+        feature.source.startswith("items.") or feature.source == "exposures.item_id"
+    )
+
+
+def _describes_pair(feature: IdFeature | NumberFeature) -> bool:
+    return _describes_item(feature) or (
+        isinstance(feature, IdFeature) and feature.source == "exposures.user_id"
+    )
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file and apply `key=value` overrides, keys dotted, values in YAML.
+
+    Raises ConfigError, naming the key, where the file or an override is not a valid config.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), expected="a readable config file", found=str(error)) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), expected="YAML", found=" ".join(str(error).split())) from error
+    if not isinstance(values, dict):
+        raise ConfigError(str(path), expected="a mapping of keys to values", found=type(values).__name__)
+    for override in overrides:
+        _override(values, override)
+    return parse(values)
+
+
+def parse(values: dict[str, Any]) -> Config:
+    """The config that nested mappings describe; raises ConfigError naming the first key that is wrong."""
+    try:
+        return Config.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise _one_line(error) from None
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError("--set", expected="key=value", found=repr(override))
+    *parents, last = key.split(".")
+    section: Any = values
+    for parent in parents:
+        section = section.setdefault(parent, {}) if isinstance(section, dict) else None
+    if not isinstance(section, dict):
+        raise ConfigError(f"--set {key}", expected="a key inside a mapping", found=repr(override))
+    try:
+        section[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}", expected="a value in YAML", found=repr(text)) from None
+
+
+def _one_line(error: pydantic.ValidationError) -> ConfigError:
+    """The first of pydantic's complaints in this project's words."""
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    if location[:1] == ["features"] and len(location) > 2:
+        del location[2]  # the union's tag, which pydantic puts there and the file does not
+    where = ".".join(location)
+    if first["type"] == "unknown_key":
+        where = ".".join([*location, first["ctx"]["key"]])
+        return ConfigError(
+            where, expected=f"a known key (nearest: {first['ctx']['nearest']})", found="an unknown one"
+        )
+    if first["type"] == "missing":
+        return ConfigError(where, expected="a value", found="none")
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return ConfigError(where or "config", expected=message, found=repr(first["input"]))
