@@ -1,74 +1,52 @@
-"""Row groups in, batches of equal size out: shuffled, cut across row groups, padded.
+"""Row groups in, batches of equal size out: cut across row groups, in any order, padded.
 
 Row groups of 3 and 2 rows with ids 10 to 14, in two batches of 4, in their own order:
 
-    blocks = in_order([{"item": [10, 11, 12]}, {"item": [13, 14]}])
-    cut(blocks, columns, 4, spread(5, 2))      # {"item": [10, 11, -1, -1]}, {"item": [12, 13, 14, -1]}
+    blocks = gathered(epoch.blocks(0), [{"item": [10, 11, 12]}, {"item": [13, 14]}])
+    cut(blocks, columns, 4, epoch.sizes(0))    # {"item": [10, 11, -1, -1]}, {"item": [12, 13, 14, -1]}
 
 Rows are spread evenly over the batches. Were all but the last one filled, that could be left with a handful of
 rows, whose mean gradient is that of all the others in size, and undo what they taught: with Adagrad, a last
 step of 47 rows after 513 of 2048 halved a model's pCVR.
 
-A shuffled block is several row groups whose rows change places with each other. Which rows make a block,
-and in which order they are taken, depends on the sizes of the row groups and the seed alone: a count of rows
-is a position. Within a batch rows of one row group stand together, in the file's order: a step takes them
-all at once, and going through memory forwards is faster.
+Within a batch rows of one row group stand together, in the file's order: a step takes them all at once, and
+going through memory forwards is faster.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count, islice, pairwise
+from itertools import islice
 
 import numpy as np
 
-from esmm.plan import generator
+from esmm.buffers import Arrays, Buffers
+from esmm.epochs import Block
 from esmm.schema import ABSENT, Column
 
-Arrays = dict[str, np.ndarray]
-"""Column to values, [rows] or [rows, length], of the column's type; all of as many rows."""
-
-Block = tuple[list[Arrays], np.ndarray]
+Gathered = tuple[list[Arrays], np.ndarray]
 """Some arrays, whose rows are numbered from 0 through all of them, and the order in which to take the rows."""
 
-_PART_ROWS = 16_384
-_BLOCK_PARTS = 4
+_PART_ROWS = 8_192
 
 
-def in_order(groups: Iterable[Arrays]) -> Iterator[Block]:
-    """Blocks of one row group each, the rows as they come."""
-    for arrays in groups:
-        yield [arrays], np.arange(_rows(arrays))
-
-
-def shuffled(groups: Iterable[Arrays], seed: int, epoch: int, rank: int) -> Iterator[Block]:
-    """Blocks of four row groups each (or four times as many small ones as make 16,384 rows), rows permuted."""
-    parts = _parts(groups)
-    for number in count():
-        block = list(islice(parts, _BLOCK_PARTS))
-        if not block:
-            return
-        rows = sum(_rows(part) for part in block)
-        yield block, generator(seed, epoch, rank, number).permutation(rows)
-        del block  # or there would be two in memory while the next one is gathered
-
-
-def spread(rows: int, batches: int) -> list[int]:
-    """How many rows each of some batches gets, so that no two differ by more than one."""
-    ends = [number * rows // max(batches, 1) for number in range(batches + 1)]
-    return [end - start for start, end in pairwise(ends)]
+def gathered(blocks: Iterable[Block], groups: Iterable[Arrays]) -> Iterator[Gathered]:
+    """Each block's arrays, of which `groups` are those of all their pieces in turn."""
+    source = iter(groups)
+    for block in blocks:
+        yield list(_parts(islice(source, len(block.pieces)))), block.order()
 
 
 def cut(
-    blocks: Iterable[Block], columns: Sequence[Column], batch_size: int, sizes: Iterable[int]
+    blocks: Iterable[Gathered], columns: Sequence[Column], batch_size: int, sizes: Iterable[int]
 ) -> Iterator[Arrays]:
-    """Batches of `batch_size` rows each, in memory of their own, of which the blocks give `sizes`.
+    """Batches of `batch_size` rows each, of which the blocks give `sizes`, in memory of their own (`esmm.buffers`).
 
     The rest of a batch is rows that weigh nothing: ids are -1, all else is 0.
     """
-    source = iter(blocks)
+    source, buffers = iter(blocks), Buffers(columns, batch_size)
     parts: list[Arrays] = []
     order, taken = np.empty(0, np.int64), 0
     for size in sizes:
-        batch, filled = _room(columns, batch_size), 0
+        batch, filled = buffers.take(), 0
         while filled < size:
             if taken == len(order):
                 parts.clear()  # or there would be two blocks in memory while the next one is gathered
@@ -78,16 +56,19 @@ def cut(
             taken, filled = taken + len(rows), filled + len(rows)
         _pad(batch, filled)
         yield batch
+        del batch  # for it to be used again, should whoever took it not keep it
 
 
 def _parts(groups: Iterable[Arrays]) -> Iterator[Arrays]:
     """Row groups, small ones put together: a batch takes rows from all parts of a block, one by one."""
     waiting: list[Arrays] = []
+    rows = 0
     for arrays in groups:
         waiting.append(arrays)
-        if sum(_rows(waits) for waits in waiting) >= _PART_ROWS:
+        rows += _rows(arrays)
+        if rows >= _PART_ROWS:
             yield _together(waiting)
-            waiting.clear()
+            waiting, rows = [], 0
     if waiting:
         yield _together(waiting)
 
@@ -114,13 +95,6 @@ def _copy(parts: Sequence[Arrays], rows: np.ndarray, batch: Arrays, at: int) -> 
 def _pad(batch: Arrays, start: int) -> None:
     for array in batch.values():
         array[start:] = ABSENT if array.dtype == np.int64 else 0
-
-
-def _room(columns: Sequence[Column], rows: int) -> Arrays:
-    return {
-        column.name: np.empty((rows,) if column.length is None else (rows, column.length), column.type)
-        for column in columns
-    }
 
 
 def _rows(arrays: Arrays) -> int:

@@ -1,36 +1,47 @@
 """Samples from Parquet to TensorFlow, through Petastorm: every row once, as many batches on every rank.
 
-    dataset = to_tf_dataset(plan, columns, 1024, rank=0, ranks=2, epoch=0, seed=7)
-    for batch in dataset:                # plan.steps(2, 1024, 0, 7) of them, on either rank
-        batch["seller"]                  # int64 [1024]
-        batch["clicked_seller"]          # int64 [1024, 20]
-        batch["weight"]                  # float32 [1024], 0 for the rows that fill up a batch
+    epoch = Epoch(plan, ranks=2, batch_size=1024, seed=7)
+    for batch in to_tf_dataset(epoch, columns, rank=0):      # epoch.steps of them, on either rank
+        batch["seller"]                                      # int64 [1024]
+        batch["clicked_seller"]                              # int64 [1024, 20]
+        batch["weight"]                                      # float32 [1024], 0 for the rows that fill up a batch
 
-Which row groups a rank reads comes from the plan. Petastorm's pool of threads decodes them, a few ahead,
-into flat arrays, which are handed out in the plan's order, whichever is ready first. Every rank takes the
-same number of steps, since ranks with different numbers wait for each other for ever: a rank with fewer rows
-spreads them over as many batches, and one without any takes part with batches of weight 0.
+Which row groups a rank reads, and in which order, comes from the epoch (`esmm.epochs`). Petastorm's pool of threads
+decodes them, a few ahead, into flat arrays, which are handed out in that order, whichever is ready first. Every rank
+takes the same number of steps, since ranks with different numbers wait for each other for ever: a rank with fewer
+rows spreads them over as many batches, and one without any takes part with batches of weight 0.
 """
 
 import atexit
+import time
 import weakref
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import structlog
 import tensorflow as tf
+from petastorm.local_disk_cache import LocalDiskCache
 from petastorm.reader import Reader
 from petastorm.workers_pool import EmptyResultError
 from petastorm.workers_pool.thread_pool import ThreadPool
 from petastorm.workers_pool.ventilator import ConcurrentVentilator
 from petastorm.workers_pool.worker_base import WorkerBase
 
-from esmm.batching import Arrays, cut, in_order, shuffled, spread
-from esmm.plan import ReadingPlan
-from esmm.rowgroups import RowGroup, load
+from esmm import rowgroups
+from esmm.batching import cut, gathered
+from esmm.buffers import Arrays
+from esmm.epochs import Epoch, Piece
+from esmm.rowgroups import RowGroup
 from esmm.schema import Column
+from esmm.shards import own_directory, pack, unpack
 
 _BATCHES_AHEAD = 2
+_PATIENCE = 4.0
+"""Seconds that closing a reader may take."""
+
+Load = Callable[[RowGroup, Sequence[Column]], Arrays]
+"""How columns of a row group are read: `esmm.rowgroups.load`, or what `local_cache` gives."""
 
 log = structlog.get_logger()
 
@@ -79,86 +90,105 @@ def _stop_iterating() -> None:
 
 
 def to_tf_dataset(
-    plan: ReadingPlan,
+    epoch: Epoch,
     columns: Sequence[Column],
-    batch_size: int,
     *,
     rank: int = 0,
-    ranks: int = 1,
-    epoch: int = 0,
-    seed: int | None = None,
     threads: int = 2,
+    load: Load = rowgroups.load,
 ) -> SampleDataset:
     """`read_batches` as tensors, some batches ahead of whoever takes them.
 
     An element is a dict, by column, of tensors [batch_size] or [batch_size, length] of the columns' types;
-    there are `plan.steps(ranks, batch_size, epoch, seed)`. Each iteration reads anew, in the same order, and
-    raises what `read_batches` raises. Its threads end with the iterator.
+    there are `epoch.steps`. Each iteration reads anew, in the same order, and raises what `read_batches` raises.
+    Its threads end with the iterator.
     """
     errors: list[Exception] = []
 
     def batches() -> Iterator[Arrays]:
         errors.clear()
         try:
-            yield from read_batches(plan, columns, batch_size,
-                                    rank=rank, ranks=ranks, epoch=epoch, seed=seed, threads=threads)  # fmt: skip
+            yield from read_batches(epoch, columns, rank=rank, threads=threads, load=load)
         except Exception as error:
             errors.append(error)
             raise
 
+    rows = epoch.batch_size
     signature = {
         column.name: tf.TensorSpec(
-            (batch_size,) if column.length is None else (batch_size, column.length), tf.as_dtype(column.type)
+            (rows,) if column.length is None else (rows, column.length), tf.as_dtype(column.type)
         )
         for column in columns
     }
-    steps = plan.steps(ranks, batch_size, epoch, seed)
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(epoch.steps))
     return SampleDataset(dataset.prefetch(_BATCHES_AHEAD), errors)
 
 
 def read_batches(
-    plan: ReadingPlan,
+    epoch: Epoch,
     columns: Sequence[Column],
-    batch_size: int,
     *,
     rank: int = 0,
-    ranks: int = 1,
-    epoch: int = 0,
-    seed: int | None = None,
     threads: int = 2,
+    load: Load = rowgroups.load,
 ) -> Iterator[Arrays]:
-    """One rank's batches of an epoch, `plan.steps(ranks, batch_size, epoch, seed)` of them.
+    """One rank's batches of an epoch, or of what is left of it: `epoch.steps` of them.
 
-    Each has exactly `batch_size` rows, the samples spread evenly over all of them; rows of weight 0, ids -1 and
-    zeros, fill up the rest. Without a seed nothing is shuffled. Raises DataError as `read_row_groups`.
+    Each has exactly `epoch.batch_size` rows, the samples spread evenly over all of them; rows of weight 0, ids -1
+    and zeros, fill up the rest. Raises DataError as `read_row_groups`.
     """
-    share = plan.share(rank, ranks, epoch, seed)
-    steps = plan.steps(ranks, batch_size, epoch, seed)
-    rows = sum(group.rows for group in share)
-    log.info("reading", rank=rank, ranks=ranks, epoch=epoch, row_groups=len(share), rows=rows, steps=steps)
-    with closing(read_row_groups(share, columns, threads)) as groups:
-        blocks = in_order(groups) if seed is None else shuffled(groups, seed, epoch, rank)
-        yield from cut(blocks, columns, batch_size, spread(rows, steps))
+    blocks = epoch.blocks(rank)
+    pieces = [piece for block in blocks for piece in block.pieces]
+    log.info("reading", rank=rank, ranks=epoch.ranks, epoch=epoch.number, row_groups=len(pieces),
+             rows=epoch.rows(rank), steps=epoch.steps)  # fmt: skip
+    with closing(read_row_groups(pieces, columns, threads, load)) as groups:
+        yield from cut(gathered(blocks, groups), columns, epoch.batch_size, epoch.sizes(rank))
 
 
 def read_row_groups(
-    groups: Sequence[RowGroup], columns: Sequence[Column], threads: int = 2
+    pieces: Sequence[Piece], columns: Sequence[Column], threads: int = 2, load: Load = rowgroups.load
 ) -> Generator[Arrays, None, None]:
     """The row groups' columns as `esmm.rowgroups.load` gives them, in the order given, decoded ahead.
 
     Raises load's DataError in the place of a row group that cannot be used. The threads have ended when the
     iterator has: used up, failed or closed.
     """
-    if not groups:
+    if not pieces:
         return
-    reader = _PlannedReader(groups, columns, threads)
+    reader = _PlannedReader(pieces, columns, threads, load)
     try:
         yield from reader
     finally:
         reader.stop()
         reader.join()
+
+
+@contextmanager
+def local_cache(directory: Path, limit: int) -> Iterator[Load]:
+    """A `load` that keeps what it has read, by Petastorm's cache, in a directory on local disk of its own.
+
+    It keeps `limit` bytes and reads the rest anew each time. All is gone with the block. Raises ConfigError where
+    the directory cannot be written to.
+    """
+    with own_directory(directory) as own:
+        cache = LocalDiskCache(str(own / "cache"), limit, 0, eviction_policy="none", timeout=60)
+
+        def load(group: RowGroup, columns: Sequence[Column]) -> Arrays:
+            names = ",".join(column.name for column in columns)
+            key = f"{group.url} {group.bytes} {group.index} {names}"
+            try:
+                # Bytes, since of anything else the cache would make a pickle.
+                kept = cache.get(key, lambda: pack(rowgroups.load(group, columns)))
+            except OSError as error:
+                log.warning("cache not used", directory=str(directory), error=str(error))
+                return rowgroups.load(group, columns)
+            return unpack(kept, columns)
+
+        try:
+            yield load
+        finally:
+            cache.cleanup()
 
 
 class _PlannedReader(Reader):
@@ -168,29 +198,38 @@ class _PlannedReader(Reader):
     the footer of every file and chooses its shard from them.
     """
 
-    def __init__(self, groups: Sequence[RowGroup], columns: Sequence[Column], threads: int) -> None:
+    def __init__(self, pieces: Sequence[Piece], columns: Sequence[Column], threads: int, load: Load) -> None:
         self.num_epochs, self.is_batched_reader = 1, True
         self.schema = self.ngram = None
         self.last_row_consumed = self.stopped = False
         ahead = 2 * threads  # row groups in memory, decoded or being decoded
-        self._results_queue_reader = _InOrder(len(groups))
+        self._results_queue_reader = _InOrder(len(pieces))
         self._workers_pool = ThreadPool(threads, results_queue_size=ahead)
         self.ventilator = ConcurrentVentilator(
             self._workers_pool.ventilate,
-            [{"sequence": sequence} for sequence in range(len(groups))],
+            [{"sequence": sequence} for sequence in range(len(pieces))],
             max_ventilation_queue_size=ahead,
         )
-        self._workers_pool.start(_Worker, (groups, columns), ventilator=self.ventilator)
+        self._workers_pool.start(_Worker, (pieces, columns, load), ventilator=self.ventilator)
+
+    def join(self) -> None:
+        """Wait for the threads, though not for a storage that does not answer: they are daemons and end with it."""
+        deadline = time.monotonic() + _PATIENCE
+        for worker in self._workers_pool._workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
 
 
 class _Worker(WorkerBase):
     """Decodes row groups in a thread of Petastorm's pool."""
 
     def process(self, sequence: int) -> None:
-        groups, columns = self.args
+        pieces, columns, load = self.args
+        piece: Piece = pieces[sequence]
         result: Arrays | Exception
         try:
-            result = load(groups[sequence], columns)
+            arrays = load(piece.group, columns)
+            is_whole = piece.left is None
+            result = arrays if is_whole else {name: array[piece.left] for name, array in arrays.items()}
         except Exception as error:
             # Handed over as a result: of an exception the pool prints the traceback, and it may wait for ever
             # for room to hand it over.

@@ -1,31 +1,29 @@
-"""The reading plan: which row groups there are, and which of them each rank reads in an epoch.
+"""The reading plan: which files and row groups there are, checked before anything is read.
 
-Made once, before the first step, from manifests or Parquet footers; handed to the ranks as JSON. Of three
-files of one row group each, of 100, 60 and 50 rows:
+    plan = make_plan("build/demo/samples", [dt.date(2026, 3, 25)], columns)
+    plan.row_groups                      # (RowGroup("file:///…/part-0.parquet", bytes=48_211, index=0, rows=16_384), …)
+    plan.rows                            # 50_000
 
-    plan.share(0, ranks=2)               # the row group of 100 rows
-    plan.share(1, ranks=2)               # those of 60 and 50
-    plan.steps(ranks=2, batch_size=40)   # 3 = ⌈110 / 40⌉, on both ranks
-
-Whole row groups are dealt out in an order shuffled by (seed, epoch), each to the rank that has the fewest
-rows so far: every row is one rank's, and the ranks' rows differ by at most the largest row group.
+Made once, before the first step, from manifests or Parquet footers, and handed to the ranks as JSON. Who reads
+what of it is another matter (`esmm.epochs`).
 """
 
 import datetime as dt
-import heapq
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import PurePosixPath
 from typing import NamedTuple, Self
 
 import fsspec
-import numpy as np
 import pydantic
 import structlog
 
+from esmm import storage
 from esmm.errors import ConfigError, DataError
-from esmm.publish import Table, write_atomically
-from esmm.rowgroups import RowGroup, check_columns, plain_type, read_footer
+from esmm.files import write_atomically
+from esmm.publish import Table
+from esmm.rowgroups import Footer, RowGroup, check_columns, plain_type, read_footer
 from esmm.schema import DAY, Column
 
 _REQUESTS_AT_A_TIME = 16
@@ -70,38 +68,15 @@ class ReadingPlan(pydantic.BaseModel):
         """Rows of all files."""
         return sum(sum(file.row_groups) for file in self.files)
 
-    def share(self, rank: int, ranks: int, epoch: int = 0, seed: int | None = None) -> tuple[RowGroup, ...]:
-        """The row groups that a rank reads in an epoch, in the order in which it reads them.
-
-        Where there are more ranks than row groups, some get none. Without a seed nothing is shuffled.
-        """
-        return self._shares(ranks, epoch, seed)[rank]
-
-    def steps(self, ranks: int, batch_size: int, epoch: int = 0, seed: int | None = None) -> int:
-        """The batches that every rank takes in an epoch: as many as the one with the most rows needs."""
-        most = max(sum(group.rows for group in share) for share in self._shares(ranks, epoch, seed))
-        return -(-most // batch_size)
-
-    def _shares(self, ranks: int, epoch: int, seed: int | None) -> list[tuple[RowGroup, ...]]:
-        groups = self.row_groups
-        order = range(len(groups)) if seed is None else generator(seed, epoch).permutation(len(groups))
-        shares: list[list[RowGroup]] = [[] for _ in range(ranks)]
-        fewest = [(0, rank) for rank in range(ranks)]
-        for index in order:
-            rows, rank = fewest[0]
-            shares[rank].append(groups[index])
-            heapq.heapreplace(fewest, (rows + groups[index].rows, rank))
-        return [tuple(share) for share in shares]
-
     def dump(self, url: str) -> None:
         """Write the plan to a file, in JSON."""
-        fs, path = fsspec.core.url_to_fs(url)
+        fs, path = storage.at(url)
         write_atomically(fs, path, self.model_dump_json(indent=1).encode())
 
     @classmethod
     def load(cls, url: str) -> Self:
         """The plan that `dump` wrote; raises DataError where the file holds none."""
-        fs, path = fsspec.core.url_to_fs(url)
+        fs, path = storage.at(url)
         try:
             return cls.model_validate_json(fs.cat_file(path))
         except FileNotFoundError:
@@ -112,11 +87,6 @@ class ReadingPlan(pydantic.BaseModel):
             raise DataError(url, expected="a reading plan", found=f"{first['msg']} ({where})") from None
 
 
-def generator(seed: int, *numbers: int) -> np.random.Generator:
-    """A random generator that depends on all of these numbers; the seed alone may be negative."""
-    return np.random.default_rng([abs(seed), int(seed < 0), *numbers])
-
-
 class _Part(NamedTuple):
     """Files whose columns are told in one place: a manifest, a footer, a plan."""
 
@@ -125,40 +95,70 @@ class _Part(NamedTuple):
     files: tuple[PlannedFile, ...]
 
 
-def make_plan(samples: str, days: Iterable[dt.date] | None, columns: Sequence[Column]) -> ReadingPlan:
+def make_plan(samples: str | Table, days: Iterable[dt.date] | None, columns: Sequence[Column]) -> ReadingPlan:
     """Plan the reading of some columns of samples.
 
     Args:
-        samples: a table (its manifests say what to read; no Parquet file is opened), a file, directory or
-            glob of Parquet files (their footers are read), or the file of a plan, *.json.
+        samples: a table, opened or by its directory (its manifests say what to read), a file, directory or
+            glob of Parquet files, or the file of a plan, *.json. The footers of all files are read, and
+            compared with what was said of them.
         days: the days of the table to read, None for all that are published; nothing else has days.
         columns: what will be read.
 
     Raises:
-        DataError: nothing is there, a day is not published, there are no rows, a column is missing or of
-            another type, or a directory holds _common_metadata.
+        DataError: nothing is there, a day is not published, there are no rows, a column is missing, of another
+            type or has nulls, a list is of another length, a file cannot be read or is another one than was
+            published, or a directory holds _common_metadata.
         ConfigError: days are asked of what has none.
     """
-    fs, path = fsspec.core.url_to_fs(samples)
-    is_table = fs.exists(f"{path}/_manifests") or bool(fs.glob(f"{path}/run=*"))
-    if days is not None and not is_table:
+    where = samples.root if isinstance(samples, Table) else samples
+    with storage.explained(where, "a table, files or a plan"):
+        table = samples if isinstance(samples, Table) else None
+        plan = _make_plan(where, table, days, columns)
+    log.info("reading plan", files=len(plan.files), row_groups=len(plan.row_groups), rows=plan.rows)
+    return plan
+
+
+def _make_plan(
+    samples: str, table: Table | None, days: Iterable[dt.date] | None, columns: Sequence[Column]
+) -> ReadingPlan:
+    fs, path = storage.at(samples)
+    if table is None and (fs.exists(f"{path}/_manifests") or fs.glob(f"{path}/run=*")):
+        table = Table(samples)
+    if days is not None and table is None:
         raise ConfigError(samples, expected="a table, since days are asked for", found="none")
-    if is_table:
-        parts = _parts_of_table(Table(samples), days)
+    if table is not None:
+        parts = _parts_of_table(table, days)
     elif samples.endswith(".json"):
         given = ReadingPlan.load(samples)
         parts = [_Part(samples, given.columns, given.files)]
     else:
-        parts = _parts_of_files(fs, path)
+        parts = _parts_of_files(fs, path, columns)
     files = tuple(file for part in parts for file in part.files)
     if not any(any(file.row_groups) for file in files):
         raise DataError(samples, expected="Parquet files with rows", found=f"no row in {len(files)} files")
     for part in parts:
         check_columns(part.where, part.types, columns)
+    if table is not None or samples.endswith(".json"):
+        _check_files(files, columns)
     shared = set.intersection(*(set(part.types.items()) for part in parts))
-    plan = ReadingPlan(columns=dict(sorted(shared)), files=files)
-    log.info("reading plan", files=len(files), row_groups=len(plan.row_groups), rows=plan.rows)
-    return plan
+    return ReadingPlan(columns=dict(sorted(shared)), files=files)
+
+
+def _check_files(files: Sequence[PlannedFile], columns: Sequence[Column]) -> None:
+    """Raise DataError where a file is not what was said of it, before the first step rather than at some later one."""
+    for file, footer in zip(files, _footers([file.url for file in files], columns), strict=True):
+        for what, expected, found in [
+            ("bytes", file.bytes, footer.bytes),
+            ("rows a row group", list(file.row_groups), list(footer.row_groups)),
+        ]:
+            if expected != found:
+                raise DataError(file.url, expected=f"{expected} {what}, as planned", found=str(found))
+
+
+def _footers(urls: Sequence[str], columns: Sequence[Column]) -> list[Footer]:
+    with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
+        return list(pool.map(read_footer, urls, repeat(columns)))
 
 
 def _parts_of_table(table: Table, days: Iterable[dt.date] | None) -> list[_Part]:
@@ -179,16 +179,14 @@ def _parts_of_table(table: Table, days: Iterable[dt.date] | None) -> list[_Part]
     return parts
 
 
-def _parts_of_files(fs: fsspec.AbstractFileSystem, path: str) -> list[_Part]:
+def _parts_of_files(fs: fsspec.AbstractFileSystem, path: str, columns: Sequence[Column]) -> list[_Part]:
     """One part a file, from its footer."""
     paths = _parquet_files(fs, path)
     _refuse_pickles(fs, path, paths)
     urls = [str(fs.unstrip_protocol(found)) for found in paths]
-    with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
-        footers = list(pool.map(read_footer, urls))
     return [
-        _Part(url, types, (PlannedFile(url=url, bytes=length, row_groups=row_groups),))
-        for url, (length, row_groups, types) in zip(urls, footers, strict=True)
+        _Part(url, footer.types, (PlannedFile(url=url, bytes=footer.bytes, row_groups=footer.row_groups),))
+        for url, footer in zip(urls, _footers(urls, columns), strict=True)
     ]
 
 

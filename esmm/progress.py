@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import fsspec
 import structlog
 import tensorflow as tf
-from fsspec.implementations.local import LocalFileSystem
 
+from esmm import storage
 from esmm.config import Config
 from esmm.metrics import Result
 from esmm.publish import new_run
@@ -91,9 +90,9 @@ class _Events:
     """TensorBoard's file of a run, also where TensorFlow cannot write: it is then copied there."""
 
     def __init__(self, root: str, run: str) -> None:
-        self._fs, path = fsspec.core.url_to_fs(root)
+        self._fs, path = storage.at(root)
         self._target = f"{path}/{run}"
-        if isinstance(self._fs, LocalFileSystem):
+        if storage.is_local(self._fs):
             self._directory = Path(self._target)
         else:
             self._temporary = tempfile.TemporaryDirectory(prefix="esmm-events-")
@@ -107,7 +106,7 @@ class _Events:
 
     def publish(self) -> None:
         self._writer.flush()
-        if isinstance(self._fs, LocalFileSystem):
+        if storage.is_local(self._fs):
             return
         for file in self._directory.iterdir():
             self._fs.put_file(str(file), f"{self._target}/{file.name}")

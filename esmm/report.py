@@ -22,7 +22,6 @@ import re
 from importlib import resources
 from typing import Any
 
-import fsspec
 import jinja2
 import markupsafe
 import matplotlib as mpl
@@ -32,10 +31,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from esmm import storage
 from esmm.config import Config
 from esmm.evaluation import Evaluation
+from esmm.files import write_atomically
 from esmm.metrics import TASKS, Band
-from esmm.publish import write_atomically
 
 TITLES = {"ctr": "CTR", "cvr": "CVR (clicked)", "ctcvr": "CTCVR"}
 
@@ -133,7 +133,7 @@ def html(evaluation: Evaluation) -> str:
 
 def write(config: Config, evaluation: Evaluation) -> str:
     """Write evaluation.json and evaluation.html to the config's directory; the address of the page."""
-    fs, directory = fsspec.core.url_to_fs(config.evaluation.directory)
+    fs, directory = storage.at(config.evaluation.directory)
     text = json.dumps(as_dict(evaluation), indent=2, allow_nan=False) + "\n"
     page = html(evaluation)
     write_atomically(fs, f"{directory}/evaluation.json", text.encode())

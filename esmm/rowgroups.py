@@ -20,8 +20,8 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
+from esmm import storage
 from esmm.errors import DataError
 from esmm.schema import Column
 
@@ -66,11 +66,18 @@ def check_columns(where: str, types: Mapping[str, str], columns: Sequence[Column
             raise DataError(f"{where}, column {column.name}", expected=expected, found=found or "no column")
 
 
-def read_footer(url: str) -> Footer:
-    """Read a file's footer; raises DataError where it is not a Parquet file."""
+def read_footer(url: str, columns: Sequence[Column]) -> Footer:
+    """Read a file's footer, and check what it says of some columns.
+
+    Raises DataError, naming the file and where there is one the column: it is not a Parquet file; a column is
+    missing or of another type, has nulls, or its lists have more or fewer entries than they should on average.
+    """
     with _opened(url) as source:
         file = pq.ParquetFile(source)
-        return Footer(source.size(), _rows(file), _types(file.schema_arrow))
+        footer = Footer(source.size(), _rows(file), _types(file.schema_arrow))
+        check_columns(url, footer.types, columns)
+        _check_counts(url, file.metadata, columns)
+        return footer
 
 
 def load(group: RowGroup, columns: Sequence[Column]) -> dict[str, np.ndarray]:
@@ -85,17 +92,37 @@ def load(group: RowGroup, columns: Sequence[Column]) -> dict[str, np.ndarray]:
     with _opened(group.url) as source:
         if source.size() != group.bytes:
             raise DataError(group.url, expected=f"{group.bytes} bytes, as planned", found=str(source.size()))
-        # One request for neighbouring columns pays where a request has a price: not on local disk.
-        file = pq.ParquetFile(source, pre_buffer=isinstance(source, pa.PythonFile))
+        # One request for neighbouring columns pays where a request has a price: not on local disk. There, a column
+        # at a time takes less memory on the way.
+        is_far = isinstance(source, pa.PythonFile)
+        file = pq.ParquetFile(source, pre_buffer=is_far)
         rows = dict(enumerate(_rows(file))).get(group.index)
         if rows != group.rows:
             raise DataError(f"{group.url}, row group {group.index}", expected=f"{group.rows} rows, as planned",
                             found="no such row group" if rows is None else f"{rows}")  # fmt: skip
-        # The pool's threads are the parallelism; Arrow's own would compete with them and with TensorFlow's.
-        names = [column.name for column in columns]
-        table = file.read_row_group(group.index, columns=names, use_threads=False)
-        check_columns(group.url, _types(table.schema), columns)
-        return {column.name: _flat(table[column.name], column, group) for column in columns}
+        check_columns(group.url, _types(file.schema_arrow), columns)
+        arrays: dict[str, np.ndarray] = {}
+        for some in [columns] if is_far else [[column] for column in columns]:
+            # The pool's threads are the parallelism; Arrow's own would compete with them and with TensorFlow's.
+            table = file.read_row_group(group.index, [column.name for column in some], use_threads=False)
+            arrays |= {column.name: _flat(table[column.name], column, group) for column in some}
+        return arrays
+
+
+def _check_counts(url: str, metadata: pq.FileMetaData, columns: Sequence[Column]) -> None:
+    """Compare the counts of values and nulls with what the columns should have; writers may leave out the nulls'."""
+    names = [metadata.schema.column(place).path.partition(".")[0] for place in range(metadata.num_columns)]
+    places = dict(zip(names, range(len(names)), strict=True))
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        for column in columns:
+            chunk = group.column(places[column.name])
+            statistics = chunk.statistics
+            nulls = statistics.null_count if statistics is not None and statistics.has_null_count else 0
+            if nulls or chunk.num_values != group.num_rows * (column.length or 1):
+                expected = "no null" if column.length is None else f"lists of {column.length} without nulls"
+                found = f"{chunk.num_values} values and {nulls} nulls in {group.num_rows} rows of row group {index}"
+                raise DataError(f"{url}, column {column.name}", expected=expected, found=found)
 
 
 def _rows(file: pq.ParquetFile) -> tuple[int, ...]:
@@ -135,16 +162,11 @@ def _place(row: int, group: RowGroup) -> str:
 @contextmanager
 def _opened(url: str) -> Iterator[pa.NativeFile]:
     """A file for Arrow to read; what goes wrong while it is open becomes a DataError that names it."""
-    fs, path = fsspec.core.url_to_fs(url)
-    try:
-        is_local = isinstance(fs, LocalFileSystem)
-        with pa.OSFile(path) if is_local else pa.PythonFile(_Ranges(fs, path), mode="r") as source:
+    fs, path = storage.at(url)
+    with storage.explained(url, "a Parquet file"):
+        local = storage.is_local(fs)
+        with pa.OSFile(path) if local else pa.PythonFile(_Ranges(fs, path), mode="r") as source:
             yield source
-    except FileNotFoundError:
-        raise DataError(url, expected="a Parquet file", found="no file") from None
-    except (pa.ArrowException, OSError) as error:
-        found = " ".join(str(error).split())
-        raise DataError(url, expected="a readable Parquet file", found=found) from error
 
 
 class _Ranges(io.RawIOBase):

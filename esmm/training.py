@@ -11,16 +11,19 @@ padding is like none.
 import datetime as dt
 import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import structlog
 import tensorflow as tf
 
-from esmm import checkpoints, models, schema
+from esmm import checkpoints, models, rowgroups, schema
 from esmm.config import Config
-from esmm.dataset import SampleDataset, to_tf_dataset
+from esmm.dataset import Load, SampleDataset, local_cache, to_tf_dataset
+from esmm.epochs import Epoch, Position
 from esmm.errors import DataError
 from esmm.export import export
 from esmm.layers import Batch, Rows
@@ -61,20 +64,26 @@ class Stepped(NamedTuple):
     """The weight of all ranks' batches."""
     samples: tf.Tensor
     """Their rows of a weight above 0."""
+    failed: tf.Tensor
+    """The ranks that could not read a batch."""
     predictions: dict[str, tf.Tensor]
     """This rank's pctr, pcvr and pctcvr, before the update."""
 
 
-Step = Callable[[Batch, tf.Tensor], Stepped]
+class Step(Protocol):
+    """The step: a batch, the step's number and whether (1 or 0) this rank failed to read one, to an update."""
+
+    def __call__(self, batch: Batch, number: tf.Tensor, failed: tf.Tensor | float = 0.0) -> Stepped:
+        """Every rank takes it together."""
 
 
 def make_step(model: models.Model, optimizer: Adagrad, exchange: "Exchange", seed: int) -> Step:
-    """The step: a batch and the step's number to an update of the model. Every rank takes it together."""
+    """The step that updates a model by the batches of all ranks."""
     tables, dense = model.inputs.tables, model.dense_variables
     rank_seed = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int64), exchange.rank)
 
     @tf.function(autograph=False)
-    def step(batch: Batch, number: tf.Tensor) -> Stepped:
+    def step(batch: Batch, number: tf.Tensor, failed: tf.Tensor | float = 0.0) -> Stepped:
         # Forward: each table's rows in use, gathered once, and what the towers make of them.
         look_ups = model.inputs.look_up(batch)
         in_use = {name: look_up.rows.values_ud for name, look_up in look_ups.items()}
@@ -92,8 +101,9 @@ def make_step(model: models.Model, optimizer: Adagrad, exchange: "Exchange", see
         # Sums over ranks.
         weight = tf.reduce_sum(tf.cast(batch["weight"], loss.dtype))
         samples = tf.reduce_sum(tf.cast(batch["weight"] > 0, loss.dtype))
-        summed = exchange.sum([*gradients, *losses.values(), weight, samples])
-        gradients, (*sums, weight, samples) = summed[: len(dense)], summed[len(dense) :]
+        failures = tf.cast(failed, loss.dtype)
+        summed = exchange.sum([*gradients, *losses.values(), weight, samples, failures])
+        gradients, (*sums, weight, samples, failures) = summed[: len(dense)], summed[len(dense) :]
         rows = {name: Rows(look_ups[name].rows.indices_u, values_ud) for name, values_ud in by_row.items()}
         rows = exchange.sum_rows(rows)
 
@@ -103,7 +113,9 @@ def make_step(model: models.Model, optimizer: Adagrad, exchange: "Exchange", see
         for name, (indices_u, values_ud) in rows.items():
             mean = Rows(indices_u, tf.math.divide_no_nan(values_ud, weight))
             optimizer.apply_rows(tables[name].weights, mean)
-        return Stepped(dict(zip(losses, sums, strict=True)), weight, samples, model.predictions(logits))
+        return Stepped(
+            dict(zip(losses, sums, strict=True)), weight, samples, failures, model.predictions(logits)
+        )
 
     return step
 
@@ -118,10 +130,16 @@ def train(config: Config, plan: ReadingPlan, exchange: "Exchange", days: Sequenc
         days: the days that the samples are of, for the model's manifest.
 
     Raises:
-        DataError: a loss is not finite (the step is named), or a file cannot be read.
+        DataError: a loss is not finite (the step is named), or a file cannot be read; on every rank the same.
     """
-    share = plan.share(exchange.rank, exchange.size, seed=config.seed)
-    rows = sum(group.rows for group in share)
+    with _reading(config) as load:
+        return _train(config, plan, exchange, days, load)
+
+
+def _train(
+    config: Config, plan: ReadingPlan, exchange: "Exchange", days: Sequence[dt.date], load: Load
+) -> Result:
+    rows = _epoch(config, plan, exchange, 0).rows(exchange.rank)
     log.info(
         "rank starts", rank=exchange.rank, size=exchange.size, rows=rows, of=plan.rows, host=platform.node()
     )
@@ -135,14 +153,20 @@ def train(config: Config, plan: ReadingPlan, exchange: "Exchange", days: Sequenc
 
     number = samples = 0
     epochs = range(settings.epochs)
-    steps = sum(plan.steps(exchange.size, settings.batch_size, epoch, config.seed) for epoch in epochs)
+    steps = sum(_epoch(config, plan, exchange, epoch).steps for epoch in epochs)
     for epoch in epochs:
         totals, measured = NOTHING, Metrics()
-        for batch in _batches(config, plan, exchange, epoch):
+        batches = to_tf_dataset(
+            _epoch(config, plan, exchange, epoch), schema.training_columns(config),
+            rank=exchange.rank, threads=settings.reader_threads, load=load,
+        )  # fmt: skip
+        for batch, error in _batches_or_error(batches):
             number += 1
             rate = scheduled_rate(settings.schedule, settings.learning_rate, number, steps)
             optimizer.learning_rate.assign(rate)
-            stepped = step(batch, tf.constant(number, tf.int64))
+            stepped = step(batch, tf.constant(number, tf.int64), tf.constant(float(error is not None)))
+            if float(stepped.failed):
+                raise next(filter(None, exchange.gather_objects(error)))
             found = _totals(number, stepped)
             totals += found
             measured.update(
@@ -171,13 +195,33 @@ def train(config: Config, plan: ReadingPlan, exchange: "Exchange", days: Sequenc
     return Result(version=version, steps=number, samples=samples, losses=totals.means, metrics=metrics)
 
 
-def _batches(config: Config, plan: ReadingPlan, exchange: "Exchange", epoch: int) -> SampleDataset:
-    """The rank's batches of an epoch, as many as every other rank's."""
-    return to_tf_dataset(
-        plan, schema.training_columns(config), config.training.batch_size,
-        rank=exchange.rank, ranks=exchange.size, epoch=epoch, seed=config.seed,
-        threads=config.training.reader_threads,
-    )  # fmt: skip
+def _epoch(config: Config, plan: ReadingPlan, exchange: "Exchange", epoch: int) -> Epoch:
+    """What all ranks read in an epoch."""
+    return Epoch(plan, ranks=exchange.size, batch_size=config.training.batch_size, seed=config.seed,
+                 position=Position(epoch=epoch))  # fmt: skip
+
+
+def _batches_or_error(batches: SampleDataset) -> Iterator[tuple[Batch, DataError | None]]:
+    """The batches; where one cannot be read, padding in its place and why.
+
+    So this rank still takes the step in which it tells the others, who would else wait for it and never learn more
+    than that it is gone.
+    """
+    try:
+        for batch in batches:
+            yield batch, None
+    except DataError as error:
+        spec = batches.element_spec
+        yield {name: tf.fill(each.shape, tf.cast(schema.ABSENT if each.dtype == tf.int64 else 0, each.dtype))
+               for name, each in spec.items()}, error  # fmt: skip
+
+
+def _reading(config: Config) -> AbstractContextManager[Load]:
+    """How row groups are read: anew each time, or by the rank's own cache while the block runs."""
+    settings = config.training
+    if settings.cache is None:
+        return nullcontext(rowgroups.load)
+    return local_cache(Path(settings.cache), settings.cache_gib * 2**30)
 
 
 def _totals(number: int, stepped: Stepped) -> Totals:

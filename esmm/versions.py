@@ -19,10 +19,10 @@ from typing import Any
 
 import fsspec
 import pydantic
-from fsspec.implementations.local import LocalFileSystem
 
+from esmm import storage
 from esmm.errors import DataError
-from esmm.publish import write_atomically
+from esmm.files import write_atomically
 
 _MANIFEST = "manifest.json"
 
@@ -54,7 +54,7 @@ def new_version() -> str:
 
 def put(root: str, version: str, directory: Path, facts: dict[str, Any]) -> None:
     """Copy all files of a local directory to `root`/`version`, and complete the version."""
-    fs, path = fsspec.core.url_to_fs(root)
+    fs, path = storage.at(root)
     stored = {}
     for file in sorted(found for found in directory.rglob("*") if found.is_file()):
         name = file.relative_to(directory).as_posix()
@@ -68,13 +68,13 @@ def put(root: str, version: str, directory: Path, facts: dict[str, Any]) -> None
 
 def complete(root: str) -> list[str]:
     """The versions that are complete, in the order of their names, and so of their times."""
-    fs, path = fsspec.core.url_to_fs(root)
+    fs, path = storage.at(root)
     return sorted(PurePosixPath(found).parent.name for found in fs.glob(f"{path}/*/{_MANIFEST}"))
 
 
 def manifest(root: str, version: str) -> Manifest:
     """The manifest of a version; raises DataError where there is none, or one that cannot be read."""
-    fs, path = fsspec.core.url_to_fs(root)
+    fs, path = storage.at(root)
     where = f"{root}/{version}/{_MANIFEST}"
     try:
         return Manifest.model_validate_json(fs.cat_file(f"{path}/{version}/{_MANIFEST}"))
@@ -92,9 +92,9 @@ def fetch(root: str, version: str, cache: Path | None = None) -> Path:
 
     Raises DataError, naming the file, where one is missing or is not what was put there.
     """
-    fs, path = fsspec.core.url_to_fs(root)
+    fs, path = storage.at(root)
     expected = manifest(root, version)
-    if isinstance(fs, LocalFileSystem):
+    if storage.is_local(fs):
         directory = Path(path) / version
     else:
         directory = _cached(fs, f"{path}/{version}", version, expected, cache or _own_cache())

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esmm import batching
-from esmm.batching import Arrays, cut, in_order, shuffled, spread
+from esmm.batching import cut, gathered
+from esmm.buffers import Arrays
+from esmm.epochs import Block, Piece, spread
+from esmm.rowgroups import RowGroup
 from esmm.schema import Column, Role
 from tests.sample_files import COLUMNS, expected
 
@@ -24,10 +27,19 @@ def groups(sizes: list[int]) -> Iterator[Arrays]:
         start += size
 
 
+def in_blocks(sizes: list[int], per_block: int, seed: int | None) -> list[Block]:
+    pieces = [Piece(RowGroup("a", 1, index, rows)) for index, rows in enumerate(sizes)]
+    return [
+        Block(tuple(pieces[start : start + per_block]), None if seed is None else (seed, start))
+        for start in range(0, len(pieces), per_block)
+    ]
+
+
 def test_the_example_of_the_module() -> None:
     columns = [Column("item", "int64", Role.FEATURE)]
     row_groups = [{"item": np.array([10, 11, 12])}, {"item": np.array([13, 14])}]
-    batches = [batch["item"].tolist() for batch in cut(in_order(row_groups), columns, 4, spread(5, 2))]
+    blocks = gathered(in_blocks([3, 2], 1, None), row_groups)
+    batches = [batch["item"].tolist() for batch in cut(blocks, columns, 4, spread(5, 2))]
     assert batches == [[10, 11, -1, -1], [12, 13, 14, -1]]
 
 
@@ -49,7 +61,7 @@ def test_no_batch_is_a_remainder(rows: int, batch_size: int) -> None:
 
 
 def test_padding_weighs_nothing() -> None:
-    [batch] = cut(in_order([]), COLUMNS, 2, [0])
+    [batch] = cut([], COLUMNS, 2, [0])
     assert {name: array.tolist() for name, array in batch.items()} == {
         "user_id": [-1, -1], "click": [0, 0], "weight": [0, 0], "seller": [-1, -1], "price": [0, 0],
         "clicked_seller": [[-1, -1, -1], [-1, -1, -1]], "clicked_weight": [[0, 0, 0], [0, 0, 0]],
@@ -57,19 +69,18 @@ def test_padding_weighs_nothing() -> None:
     assert [str(array.dtype) for array in batch.values()] == [column.type for column in COLUMNS]
 
 
-@given(
-    sizes=SIZES, batch_size=st.integers(1, 40), seed=st.none() | st.integers(-2, 2), part=st.integers(1, 40)
-)
+@given(sizes=SIZES, batch_size=st.integers(1, 40), seed=st.none() | st.integers(0, 2), part=st.integers(1, 40),
+       per_block=st.integers(1, 4))  # fmt: skip
 def test_batches_hold_the_rows_of_the_blocks_in_turn(
-    sizes: list[int], batch_size: int, seed: int | None, part: int
+    sizes: list[int], batch_size: int, seed: int | None, part: int, per_block: int
 ) -> None:
     with mock.patch.object(batching, "_PART_ROWS", part):
-        check_batches(sizes, batch_size, seed)
+        check_batches(in_blocks(sizes, per_block, seed), sizes, batch_size, seed)
 
 
-def check_batches(sizes: list[int], batch_size: int, seed: int | None) -> None:
-    def blocks() -> Iterator[batching.Block]:
-        return in_order(groups(sizes)) if seed is None else shuffled(groups(sizes), seed, 0, 0)
+def check_batches(planned: list[Block], sizes: list[int], batch_size: int, seed: int | None) -> None:
+    def blocks() -> Iterator[batching.Gathered]:
+        return gathered(planned, groups(sizes))
 
     order: list[int] = []
     for parts, rows in blocks():
@@ -80,7 +91,7 @@ def check_batches(sizes: list[int], batch_size: int, seed: int | None) -> None:
     filled = spread(sum(sizes), -(-sum(sizes) // batch_size))
     batches = list(cut(blocks(), COLUMNS, batch_size, filled))
     assert len(batches) == len(filled)
-    [padding] = cut(in_order([]), COLUMNS, batch_size, [0])
+    [padding] = cut([], COLUMNS, batch_size, [0])
     start = 0
     for size, batch in zip(filled, batches, strict=True):
         due = order[start : start + size]
@@ -93,26 +104,9 @@ def check_batches(sizes: list[int], batch_size: int, seed: int | None) -> None:
     assert start == len(order)
 
 
-def test_rows_change_places_within_blocks_of_several_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "_PART_ROWS", 4)
-    monkeypatch.setattr(batching, "_BLOCK_PARTS", 2)
-    blocks = list(shuffled(groups([3, 3, 5, 4, 4, 2]), seed=1, epoch=0, rank=0))
-    assert [[len(part["user_id"]) for part in parts] for parts, _ in blocks] == [[6, 5], [4, 4], [2]]
-    assert [sorted(order) for _, order in blocks] == [list(range(11)), list(range(8)), list(range(2))]
-    assert any(number >= 6 for number in blocks[0][1][:6])
-
-
-def test_the_order_of_rows_is_the_seeds_the_epochs_and_the_ranks() -> None:
-    def order(seed: int, epoch: int, rank: int) -> list[int]:
-        return [row for _, rows in shuffled(groups([50]), seed, epoch, rank) for row in rows]
-
-    assert order(1, 2, 3) == order(1, 2, 3)
-    assert len({tuple(order(*key)) for key in [(1, 2, 3), (-1, 2, 3), (0, 2, 3), (1, 0, 3), (1, 2, 0)]}) == 5
-
-
-@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("per_block", [1, 4])
 def test_a_block_is_gone_before_the_next_one_is_gathered(
-    seed: int | None, monkeypatch: pytest.MonkeyPatch
+    per_block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batching, "_PART_ROWS", 10)
     watching: list[weakref.ref[np.ndarray]] = []
@@ -126,7 +120,7 @@ def test_a_block_is_gone_before_the_next_one_is_gathered(
             yield arrays
             del arrays
 
-    blocks = in_order(watched()) if seed is None else shuffled(watched(), seed, 0, 0)
+    blocks = gathered(in_blocks([10] * 40, per_block, 1), watched())
     rows = sum(int(batch["weight"].sum()) for batch in cut(blocks, COLUMNS, 16, [16] * 25))
     assert rows == 400
-    assert most <= (2 if seed is None else 4 + 1)
+    assert most <= per_block + 1

@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 from petastorm.workers_pool import EmptyResultError
 
 from esmm import dataset
-from esmm.batching import Arrays, cut, in_order
+from esmm.batching import cut
+from esmm.buffers import Arrays
 from esmm.dataset import read_batches, read_row_groups, to_tf_dataset
+from esmm.epochs import Epoch, Piece, Position
 from esmm.errors import DataError
 from esmm.plan import ReadingPlan, make_plan
 from esmm.publish import Table
@@ -50,7 +52,7 @@ def numbers(batches: list[Arrays]) -> list[int]:
         real = batch["weight"] > 0
         for name, values in expected(batch["user_id"][real]).items():
             np.testing.assert_array_equal(batch[name][real], values)
-        [padding] = cut(in_order([]), COLUMNS, len(real), [0])
+        [padding] = cut([], COLUMNS, len(real), [0])
         for name, values in padding.items():
             np.testing.assert_array_equal(batch[name][~real], values[~real])
         found += batch["user_id"][real].tolist()
@@ -80,11 +82,8 @@ def test_every_row_is_read_once_in_equal_steps(
     seed: int | None, epoch: int, workers: int,
 ) -> None:  # fmt: skip
     plan = plan_of(tmp_path_factory.mktemp("rows"), *files)
-    per_rank = [
-        list(read_batches(plan, COLUMNS, batch_size, rank=rank, ranks=ranks, epoch=epoch, seed=seed,
-                          threads=workers))
-        for rank in range(ranks)
-    ]  # fmt: skip
+    reading = Epoch(plan, ranks=ranks, batch_size=batch_size, seed=seed, position=Position(epoch=epoch))
+    per_rank = [list(read_batches(reading, COLUMNS, rank=rank, threads=workers)) for rank in range(ranks)]
     rows = [numbers(batches) for batches in per_rank]
     assert sorted(itertools.chain(*rows)) == list(range(sum(map(sum, files))))
     assert {len(batches) for batches in per_rank} == {math.ceil(max(map(len, rows)) / batch_size)}
@@ -97,7 +96,8 @@ def test_the_order_is_the_same_each_time_and_another_in_the_next_epoch(tmp_path:
     plan = plan_of(tmp_path, [30, 20, 10], [40], [5, 5, 5])
 
     def order(seed: int | None, epoch: int, workers: int = 2) -> list[int]:
-        return numbers(list(read_batches(plan, COLUMNS, 8, seed=seed, epoch=epoch, threads=workers)))
+        reading = Epoch(plan, batch_size=8, seed=seed, position=Position(epoch=epoch))
+        return numbers(list(read_batches(reading, COLUMNS, threads=workers)))
 
     assert order(7, 0) == order(7, 0) == order(7, 0, workers=5)
     assert len({tuple(order(seed, epoch)) for seed, epoch in [(7, 0), (7, 1), (8, 0), (None, 0)]}) == 4
@@ -108,15 +108,15 @@ def test_a_published_table_is_read_from_any_storage(tmp_path: Path) -> None:
     """Many row groups of one file at once: memory's file objects share one position."""
     published, day = Table(f"memory://{tmp_path}/samples"), dt.date(2026, 3, 25)
     write(f"{published.stage('a')}/ds={day}/part-0.parquet", [50] * 40)
-    published.publish(
-        published_day := pytest.importorskip("datetime").date(2026, 3, 25), "a", config="digest"
-    )
-    plan = make_plan(published.root, [published_day], COLUMNS)
-    assert sorted(numbers(list(read_batches(plan, COLUMNS, 64, seed=1, threads=4)))) == list(range(2000))
+    published.publish(day, "a", config="digest")
+    plan = make_plan(published.root, [day], COLUMNS)
+    assert sorted(
+        numbers(list(read_batches(Epoch(plan, batch_size=64, seed=1), COLUMNS, threads=4)))
+    ) == list(range(2000))
 
 
 def test_row_groups_come_in_the_order_given_whichever_is_ready_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     plan = plan_of(tmp_path, [3, 4])
     second_is_loaded = threading.Event()
@@ -129,8 +129,9 @@ def test_row_groups_come_in_the_order_given_whichever_is_ready_first(
             second_is_loaded.set()
         return arrays
 
-    monkeypatch.setattr(dataset, "load", load_second_first)
-    assert [len(arrays["click"]) for arrays in read_row_groups(plan.row_groups, COLUMNS)] == [3, 4]
+    pieces = [Piece(group) for group in plan.row_groups]
+    read = read_row_groups(pieces, COLUMNS, load=load_second_first)
+    assert [len(arrays["click"]) for arrays in read] == [3, 4]
 
 
 def test_the_pools_early_end_and_wrong_order_lose_nothing() -> None:
@@ -151,7 +152,7 @@ def test_the_pools_early_end_and_wrong_order_lose_nothing() -> None:
         results.read_next(pool, None, None)
 
 
-def test_few_row_groups_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_row_groups_are_in_memory_at_a_time(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [1] * 60)
     loaded: list[int] = []
 
@@ -159,16 +160,19 @@ def test_few_row_groups_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pyt
         loaded.append(group.index)
         return load(group, columns)
 
-    monkeypatch.setattr(dataset, "load", counted)
-    for taken, _ in enumerate(read_row_groups(plan.row_groups, COLUMNS, threads=2), start=1):
+    pieces = [Piece(group) for group in plan.row_groups]
+    for taken, _ in enumerate(read_row_groups(pieces, COLUMNS, threads=2, load=counted), start=1):
         assert len(loaded) - taken <= 4
     assert sorted(loaded) == list(range(60))
 
 
 def null_among_ids(root: Path) -> tuple[ReadingPlan, str]:
     bad = with_column(table(6, 3), "seller", pa.array([1, None, 3], pa.int64()))
+    plan = plan_of(root, [3], [3], [3])
     write_tables(f"{root}/part-2.parquet", [bad])
-    plan = plan_of(root, [3], [3])
+    *others, last = plan.files
+    last = last.model_copy(update={"bytes": (root / "part-2.parquet").stat().st_size})
+    plan = plan.model_copy(update={"files": (*others, last)})
     return plan, ", column seller: expected no null, found 1 of them, the first in row 1 of row group 0"
 
 
@@ -190,7 +194,7 @@ def test_an_error_of_a_thread_is_raised_to_the_consumer(
     tmp_path: Path, harmed: Callable[[Path], tuple[ReadingPlan, str]], read: Callable[..., Any]
 ) -> None:
     plan, message = harmed(tmp_path)
-    batches = iter(read(plan, COLUMNS, 3))
+    batches = iter(read(Epoch(plan, batch_size=3), COLUMNS))
     assert [np.asarray(next(batches)["user_id"]).tolist() for _ in range(2)] == [[0, 1, 2], [3, 4, 5]]
     with pytest.raises(DataError, match=rf"part-2\.parquet{message}$"):
         next(batches)
@@ -200,42 +204,59 @@ def test_an_error_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     """Petastorm's pool would also print its traceback."""
     plan, _ = deleted_after_planning(tmp_path)
     with pytest.raises(DataError):
-        list(read_batches(plan, COLUMNS, 3))
+        list(read_batches(Epoch(plan, batch_size=3), COLUMNS))
     assert "Traceback" not in capfd.readouterr().err
 
 
 def test_closing_early_ends_the_threads(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [4] * 50)
     before = threads()
-    batches = read_batches(plan, COLUMNS, 4)
+    batches = read_batches(Epoch(plan, batch_size=4), COLUMNS)
     next(batches)
     assert threads() > before
     batches.close()
     assert threads() <= before
 
 
+def test_a_storage_that_does_not_answer_keeps_nobody(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, [4] * 3)
+    answers = threading.Event()
+
+    def load_slowly(group: RowGroup, columns: Any) -> Arrays:
+        if group.index:
+            answers.wait(timeout=60)
+        return load(group, columns)
+
+    batches = read_batches(Epoch(plan, batch_size=4), COLUMNS, load=load_slowly)
+    next(batches)
+    start = time.monotonic()
+    batches.close()
+    assert time.monotonic() - start < 5
+    answers.set()
+
+
 @pytest.mark.parametrize("taken", [0, 1, 5])
 def test_dropping_tensors_early_ends_the_threads(tmp_path: Path, taken: int) -> None:
     plan = plan_of(tmp_path, [4] * 50)
-    for number, _ in enumerate(to_tf_dataset(plan, COLUMNS, 4, seed=1)):
+    for number, _ in enumerate(to_tf_dataset(Epoch(plan, batch_size=4, seed=1), COLUMNS)):
         if number == taken:
             break
-    for _ in to_tf_dataset(plan, COLUMNS, 4).take(taken):
+    for _ in to_tf_dataset(Epoch(plan, batch_size=4), COLUMNS).take(taken):
         pass
 
 
 def test_tensors_are_the_batches(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [7], [6, 5])
-    options = {"ranks": 2, "rank": 1, "seed": 3, "epoch": 1}
-    samples = to_tf_dataset(plan, COLUMNS, 4, **options)
-    assert len(samples) == plan.steps(2, 4, 1, 3)
+    reading = Epoch(plan, ranks=2, batch_size=4, seed=3, position=Position(epoch=1))
+    samples = to_tf_dataset(reading, COLUMNS, rank=1)
+    assert len(samples) == reading.steps
     assert samples.element_spec == {
         "user_id": tf.TensorSpec((4,), tf.int64), "click": tf.TensorSpec((4,), tf.int8),
         "weight": tf.TensorSpec((4,), tf.float32), "seller": tf.TensorSpec((4,), tf.int64),
         "price": tf.TensorSpec((4,), tf.float32), "clicked_seller": tf.TensorSpec((4, 3), tf.int64),
         "clicked_weight": tf.TensorSpec((4, 3), tf.float32),
     }  # fmt: skip
-    due = list(read_batches(plan, COLUMNS, 4, **options))
+    due = list(read_batches(reading, COLUMNS, rank=1))
     for _ in range(2):
         found = [{name: tensor.numpy() for name, tensor in batch.items()} for batch in samples]
         assert len(found) == len(due)
@@ -247,7 +268,7 @@ def test_tensors_are_the_batches(tmp_path: Path) -> None:
 
 def test_a_rank_without_row_groups_takes_as_many_steps(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [5])
-    batches = list(to_tf_dataset(plan, COLUMNS, 2, rank=3, ranks=4, seed=1))
+    batches = list(to_tf_dataset(Epoch(plan, ranks=4, batch_size=2, seed=1), COLUMNS, rank=3))
     assert [float(tf.reduce_sum(batch["weight"])) for batch in batches] == [0, 0, 0]
 
 
@@ -257,9 +278,11 @@ def test_the_process_ends_while_a_reader_is_open(tmp_path: Path, reader: str) ->
     plan_of(tmp_path, [400] * 50)
     code = (
         f"from esmm.dataset import {reader}\n"
+        "from esmm.epochs import Epoch\n"
         "from esmm.plan import make_plan\n"
         "from tests.sample_files import COLUMNS\n"
-        f"iterator = iter({reader}(make_plan({str(tmp_path)!r}, None, COLUMNS), COLUMNS, 16, seed=1))\n"
+        f"plan = make_plan({str(tmp_path)!r}, None, COLUMNS)\n"
+        f"iterator = iter({reader}(Epoch(plan, batch_size=16, seed=1), COLUMNS))\n"
         "next(iterator)\n"
     )
     root = Path(__file__).resolve().parent.parent

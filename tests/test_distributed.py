@@ -22,8 +22,8 @@ from tests import plain, ranks, synthetic
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def horovodrun(config: Config, directory: Path, size: int) -> None:
-    """Run tests/ranks.py on `size` ranks."""
+def horovodrun(config: Config, directory: Path, size: int, module: str = "tests.ranks") -> None:
+    """Run a module of the tests on `size` ranks."""
     (directory / "config.json").write_text(config.model_dump_json())
     launcher = Path(sys.executable).with_name("horovodrun")
     command = [
@@ -35,7 +35,7 @@ def horovodrun(config: Config, directory: Path, size: int) -> None:
         f"localhost:{size}",
         sys.executable,
         "-m",
-        "tests.ranks",
+        module,
         directory,
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1"}

@@ -1,7 +1,9 @@
 """Reading plans: what is found, who reads what, and what is refused before anything is read."""
 
 import datetime as dt
+import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from esmm import rowgroups
 from esmm.config import Config
 from esmm.errors import ConfigError, DataError
-from esmm.plan import PlannedFile, ReadingPlan, make_plan
+from esmm.plan import ReadingPlan, make_plan
 from esmm.publish import Table
 from esmm.rowgroups import RowGroup
 from esmm.schema import Column, Role, arrow_schema, sample_columns
@@ -23,16 +22,6 @@ from tests.sample_files import COLUMNS, table, with_column, write, write_tables
 
 DAY = dt.date(2026, 3, 25)
 NEXT_DAY = dt.date(2026, 3, 26)
-
-
-def plan_of(*files: tuple[int, ...]) -> ReadingPlan:
-    return ReadingPlan(
-        columns={},
-        files=tuple(
-            PlannedFile(url=f"file:///{n}.parquet", bytes=1, row_groups=groups)
-            for n, groups in enumerate(files)
-        ),
-    )
 
 
 def publish(root: str, day: dt.date, *row_groups: tuple[int, ...]) -> Table:
@@ -48,57 +37,10 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{'file' if request.param == 'file' else 'memory'}://{tmp_path}/samples"
 
 
-def test_the_example_of_the_module() -> None:
-    plan = plan_of((100,), (60,), (50,))
-    assert [[group.rows for group in plan.share(rank, 2)] for rank in range(2)] == [[100], [60, 50]]
-    assert plan.steps(ranks=2, batch_size=40) == 3
-
-
-def test_a_tie_goes_to_the_lowest_rank_and_the_rest_get_nothing() -> None:
-    plan = plan_of((5, 5))
-    assert [len(plan.share(rank, 4)) for rank in range(4)] == [1, 1, 0, 0]
-    assert plan.steps(ranks=4, batch_size=5) == 1
-
-
-FILES = st.lists(st.lists(st.integers(0, 300), max_size=8).map(tuple), min_size=1, max_size=8).filter(
-    lambda files: any(map(any, files))
-)
-
-
-@given(files=FILES, ranks=st.integers(1, 7), batch_size=st.integers(1, 100), epoch=st.integers(0, 3),
-       seed=st.none() | st.integers(-5, 5))  # fmt: skip
-def test_each_row_group_is_one_ranks_and_ranks_are_balanced(
-    files: list[tuple[int, ...]], ranks: int, batch_size: int, epoch: int, seed: int | None
-) -> None:
-    plan = plan_of(*files)
-    everything = {
-        (f"file:///{file}.parquet", index, rows)
-        for file, groups in enumerate(files)
-        for index, rows in enumerate(groups)
-        if rows > 0
-    }
-    shares = [plan.share(rank, ranks, epoch, seed) for rank in range(ranks)]
-    dealt = [(group.url, group.index, group.rows) for share in shares for group in share]
-    assert len(dealt) == len(everything)
-    assert set(dealt) == everything
-    rows = [sum(group.rows for group in share) for share in shares]
-    assert max(rows) - min(rows) <= max(map(max, filter(None, files)))
-    steps = plan.steps(ranks, batch_size, epoch, seed)
-    assert (steps - 1) * batch_size < max(rows) <= steps * batch_size
-
-
-def test_the_order_is_the_seeds_and_the_epochs() -> None:
-    plan = plan_of(*[(1,)] * 50)
-    assert plan.share(0, 1, epoch=2, seed=7) == plan.share(0, 1, epoch=2, seed=7)
-    orders = [plan.share(0, 1, epoch, seed) for epoch, seed in [(0, 7), (1, 7), (0, 8), (0, -7), (3, None)]]
-    assert len(set(orders)) == 5
-    assert orders[-1] == plan.row_groups
-
-
-def test_a_table_is_planned_from_its_manifests_alone(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(root, DAY, (3, 2), (4,))
+def test_a_table_is_planned_from_its_manifests(root: str) -> None:
+    published = publish(root, DAY, (3, 2), (4,))
     publish(root, NEXT_DAY, (6,))
-    monkeypatch.setattr(rowgroups.pq, "ParquetFile", None)
+    write(f"{published.stage('a')}/ds={DAY}/part-9.parquet", (100,))  # in no manifest
     assert make_plan(root, None, COLUMNS).rows == 15
     plan = make_plan(root, [DAY, DAY], COLUMNS)
     assert [(group.index, group.rows) for group in plan.row_groups] == [(0, 3), (1, 2), (0, 4)]
@@ -141,8 +83,12 @@ def test_what_is_no_plan_is_refused(tmp_path: Path, text: str, found: str) -> No
 
 
 def test_the_configs_columns_fit_files_of_its_schema(config: Config, tmp_path: Path) -> None:
-    filled = pa.table({field.name: pa.nulls(1, field.type) for field in arrow_schema(config)})
-    pq.write_table(filled, tmp_path / "a.parquet")
+    filled = {
+        column.name: pa.array([0 if column.length is None else [0] * column.length], column.arrow.type)
+        for column in sample_columns(config)
+    }
+    assert pa.table(filled).schema == arrow_schema(config)
+    pq.write_table(pa.table(filled), tmp_path / "a.parquet")
     assert make_plan(str(tmp_path), None, sample_columns(config)).rows == 1
 
 
@@ -226,6 +172,60 @@ def test_a_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"user_id,click\n1,0\n")
     with pytest.raises(DataError, match=r"a\.parquet: expected a readable Parquet file, found .*footer"):
         make_plan(str(tmp_path), None, COLUMNS)
+
+
+def cut_short(path: Path) -> str:
+    os.truncate(path, 100)
+    return r"expected \d+ bytes, as planned|readable Parquet file"
+
+
+def another_schema(path: Path) -> str:
+    write_tables(str(path), [with_column(table(0, 3), "seller", pa.array([1.0, 2.0, 3.0]))])
+    return "column seller: expected int64, found double"
+
+
+def other_rows(path: Path) -> str:
+    write(str(path), (4,))
+    return r"expected .* as planned"
+
+
+def null_id(path: Path) -> str:
+    write_tables(str(path), [with_column(table(0, 3), "seller", pa.array([1, None, 3], pa.int64()))])
+    return "column seller: expected no null, found 3 values and 1 nulls in 3 rows of row group 0"
+
+
+def short_list(path: Path) -> str:
+    lists = pa.array([[1, 2, 3], [1, 2], [1, 2, 3]], pa.list_(pa.int64()))
+    write_tables(str(path), [with_column(table(0, 3), "clicked_seller", lists)])
+    return "column clicked_seller: expected lists of 3 without nulls, found 8 values and 0 nulls in 3 rows"
+
+
+def gone(path: Path) -> str:
+    path.unlink()
+    return "expected a Parquet file, found no file"
+
+
+@pytest.mark.parametrize("harm", [cut_short, another_schema, other_rows, null_id, short_list, gone])
+@pytest.mark.parametrize("kind", ["table", "plan", "directory"])
+def test_a_file_that_breaks_the_contract_is_named_before_training(
+    tmp_path: Path, kind: str, harm: Callable[[Path], str]
+) -> None:
+    place = tmp_path
+    if kind == "table":
+        published = publish(str(tmp_path), DAY, (3,), (3,))
+        path = Path(published.stage("a").removeprefix("file://"), f"ds={DAY}", "part-1.parquet")
+    else:
+        path = tmp_path / "part-1.parquet"
+        write(str(path), (3,))
+        write(str(tmp_path / "part-0.parquet"), (3,))
+    if kind == "plan":
+        place = tmp_path / "plan.json"
+        make_plan(str(tmp_path), None, COLUMNS).dump(str(place))
+    message = harm(path)
+    if kind == "directory" and harm in (other_rows, gone):
+        return  # a directory is what it is
+    with pytest.raises(DataError, match=rf"part-1\.parquet.*({message})"):
+        make_plan(str(place), None, COLUMNS)
 
 
 class Payload:

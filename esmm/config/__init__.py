@@ -8,6 +8,7 @@ value is checked once, here, so that the rest of the code may rely on it. One co
 columns, the model's features and the scorer's signature (`esmm.schema`): they cannot differ.
 """
 
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Sequence
@@ -16,9 +17,10 @@ from typing import Any, Self
 
 import pydantic
 import yaml
+from pydantic import Field
 
 from esmm.config.features import BehaviourList, Embedding, Feature, IdFeature, NumberFeature, Statistic
-from esmm.config.fields import Name, Section, TimeZone
+from esmm.config.fields import Duration, Name, Section, StorageOptions, TimeZone
 from esmm.config.logs import Attribution, Log, Logs, Samples
 from esmm.config.model import Evaluation, Model, Scoring, Training
 from esmm.config.simulation import Simulation
@@ -39,6 +41,11 @@ class Config(Section):
     """Days and hours are those of this zone."""
     seed: int = 1
     """Of everything that is random."""
+    retention: Duration = dt.timedelta(days=7)
+    """How long what was replaced in a table stays, for those who read it, before `jobs/vacuum.py` removes it."""
+    storage: StorageOptions = Field(default={}, exclude=True, repr=False)
+    """Options of fsspec's storages by protocol, such as `s3: {endpoint_url: …, key: …, secret: …}`, besides its
+    environment (FSSPEC_S3_KEY=…) and what storages find themselves. Part of no digest, manifest or message."""
     logs: Logs
     attribution: Attribution
     samples: Samples
@@ -93,6 +100,11 @@ class Config(Section):
                                       found=repr(name))  # fmt: skip
         return self
 
+    @property
+    def uses_catalog(self) -> bool:
+        """Whether one of the tables is published in a metastore."""
+        return self.samples.catalog is not None or self.scoring.catalog is not None
+
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of the config's canonical JSON: equal for equal configs alone."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
@@ -121,7 +133,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), expected="a readable config file", found=str(error)) from error
     except yaml.YAMLError as error:
-        raise ConfigError(str(path), expected="YAML", found=" ".join(str(error).split())) from error
+        raise ConfigError(str(path), expected="YAML", found=_place(error)) from None
     if not isinstance(values, dict):
         raise ConfigError(str(path), expected="a mapping of keys to values", found=type(values).__name__)
     for override in overrides:
@@ -140,17 +152,29 @@ def parse(values: dict[str, Any]) -> Config:
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError("--set", expected="key=value", found=repr(override))
+        raise ConfigError("--set", expected="key=value", found=_shown(key, override))
     *parents, last = key.split(".")
     section: Any = values
     for parent in parents:
         section = section.setdefault(parent, {}) if isinstance(section, dict) else None
     if not isinstance(section, dict):
-        raise ConfigError(f"--set {key}", expected="a key inside a mapping", found=repr(override))
+        raise ConfigError(f"--set {key}", expected="a key inside a mapping", found=_shown(key, override))
     try:
         section[last] = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"--set {key}", expected="a value in YAML", found=repr(text)) from None
+        raise ConfigError(f"--set {key}", expected="a value in YAML", found=_shown(key, text)) from None
+
+
+def _shown(key: str, value: object) -> str:
+    """A value in an error: what opens a storage is in none."""
+    return f"a {type(value).__name__}" if key.partition(".")[0] == "storage" else repr(value)
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """What is wrong and in which line; YAML's own message quotes the line, which may hold a password."""
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or "something else"
+    return what if mark is None else f"{what} in line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _one_line(error: pydantic.ValidationError) -> ConfigError:
@@ -168,4 +192,4 @@ def _one_line(error: pydantic.ValidationError) -> ConfigError:
     if first["type"] == "missing":
         return ConfigError(where, expected="a value", found="none")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return ConfigError(where or "config", expected=message, found=repr(first["input"]))
+    return ConfigError(where or "config", expected=message, found=_shown(where, first["input"]))

@@ -4,7 +4,7 @@ import datetime as dt
 import difflib
 import re
 import zoneinfo
-from typing import Annotated
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import BeforeValidator, Field, PlainSerializer
@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _NAME = r"^[a-z][a-z0-9_]*$"
+_TABLE_NAME = r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$"
 
 
 def _duration(value: object) -> object:
@@ -42,8 +43,10 @@ Duration = Annotated[dt.timedelta, BeforeValidator(_duration), PlainSerializer(_
 PositiveDuration = Annotated[Duration, pydantic.AfterValidator(_positive)]
 TimeZone = Annotated[str, BeforeValidator(_time_zone)]
 Name = Annotated[str, Field(pattern=_NAME)]
+TableName = Annotated[str, Field(pattern=_TABLE_NAME)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
+StorageOptions = dict[str, dict[str, Any]]
 
 
 class Section(pydantic.BaseModel):

@@ -6,7 +6,7 @@ from typing import Literal, Self
 import pydantic
 from pydantic import Field
 
-from esmm.config.fields import Duration, Positive, Section, TimeZone
+from esmm.config.fields import Duration, Positive, Section, TableName, TimeZone
 
 
 class Log(Section):
@@ -77,9 +77,15 @@ class Samples(Section):
     """The table of samples, one row an exposure, one partition a day."""
 
     table: str
-    """The table's directory."""
+    """The table's directory. Rows that cannot be used go to a table beside it, in TABLE_rejects."""
+    catalog: TableName | None = None
+    """The table of the Hive metastore, DATABASE.TABLE, whose partitions say which files count: rows go to
+    `table` all the same. Without it, files in the directory say so, and no metastore is needed."""
     rows_per_file: Positive = 65_536
-    """Rows of a file, about; a file is one row group."""
+    """Rows of a file, about."""
+    rows_per_group: Positive = 16_384
+    """Rows of a row group, which is what a reader takes at a time; a day has at least as many row groups as there
+    are ranks, whatever this says."""
     history_cutoff: Literal["exposure", "day_start"] = "exposure"
     """Whether a list runs up to the exposure, or stops at the start of its day as a nightly table's does."""
     events_per_user_and_day: Positive | None = None

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from esmm.config.fields import Positive, PositiveDuration, Probability, Section
+from esmm.config.fields import Positive, PositiveDuration, Probability, Section, TableName
 from esmm.config.logs import Log
 
 
@@ -38,6 +38,11 @@ class Training(Section):
     a batch, divided by the whole batch: from 0.1, as libraries have it, it would hardly ever learn."""
     reader_threads: Positive = 2
     """Threads of a rank that decode Parquet."""
+    cache: str | None = None
+    """A directory on the ranks' local disks: there a rank keeps its rows, decoded, while it trains, so that epochs
+    after the first read no Parquet. Of use where the samples are far away; what is there is removed at the end."""
+    cache_gib: Positive = 50
+    """What a rank keeps there at most; it reads the rest anew in each epoch."""
     threads: Positive | None = None
     """TensorFlow's threads a rank; by default the machine's cores divided by the ranks."""
     directory: str
@@ -66,6 +71,8 @@ class Scoring(Section):
     """Pairs to score: `user_id`, `item_id`."""
     table: str
     """The directory of the table of scores."""
+    catalog: TableName | None = None
+    """As `samples.catalog`."""
     models: str
     """The directory that holds one directory a model version."""
     batch_size: Positive = 4096

@@ -40,6 +40,9 @@ class Exchange(Protocol):
     def broadcast_object(self, value: T) -> T:
         """What rank 0 has."""
 
+    def gather_objects(self, value: T) -> list[T]:
+        """What each rank has, in their order."""
+
 
 class Alone:
     """One rank: what it has is the sum."""
@@ -60,6 +63,10 @@ class Alone:
     def broadcast_object(self, value: T) -> T:
         """The value."""
         return value
+
+    def gather_objects(self, value: T) -> list[T]:
+        """The value, alone."""
+        return [value]
 
 
 class HorovodExchange:
@@ -98,6 +105,11 @@ class HorovodExchange:
         """What rank 0 has; it must be picklable."""
         # Its default name is the value's type, which differs between the rank that has it and the others.
         received: T = horovod.broadcast_object(value, root_rank=0, name="object")
+        return received
+
+    def gather_objects(self, value: T) -> list[T]:
+        """What each rank has, in their order; it must be picklable."""
+        received: list[T] = horovod.allgather_object(value, name="objects")
         return received
 
 

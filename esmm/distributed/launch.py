@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from esmm.config import Config
+from esmm.errors import JobError
 from esmm.plan import ReadingPlan
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def in_this_process(
 ) -> "Result | None":
     """Train as the rank of horovodrun that this process is, or else alone.
 
-    `make_plan` is called on rank 0 alone, whose plan all ranks get. Returns the result on rank 0, None on the
-    others. Raises what `esmm.training.train` raises, and RankLostError on the ranks that another one left.
+    `make_plan` is called on rank 0 alone, whose plan, or error, all ranks get. Returns the result on rank 0, None on
+    the others. Raises what `esmm.training.train` raises, and RankLostError on the ranks that another one left.
     """
     if under_horovodrun():
         return _as_rank(config, make_plan, days)
@@ -60,10 +61,19 @@ def _as_rank(
 
     with joined() as exchange:
         use_threads(config, exchange.local_size)
-        plan = exchange.broadcast_object(make_plan() if exchange.rank == 0 else None)
+        plan = exchange.broadcast_object(_plan_or_error(make_plan) if exchange.rank == 0 else None)
+        if isinstance(plan, JobError):
+            raise plan
         assert plan is not None
         result = train(config, plan, exchange, days)
         return result if exchange.rank == 0 else None
+
+
+def _plan_or_error(make_plan: Callable[[], ReadingPlan]) -> ReadingPlan | JobError:
+    try:
+        return make_plan()
+    except JobError as error:
+        return error
 
 
 def use_threads(config: Config, ranks_here: int) -> None:

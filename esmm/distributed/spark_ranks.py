@@ -26,7 +26,7 @@ from horovod.runner.common.util.timeout import TimeoutException
 from pyspark import SparkContext
 
 import esmm
-from esmm import cli
+from esmm import cli, storage
 from esmm import config as configs
 from esmm.config import Config
 from esmm.distributed.launch import use_threads
@@ -52,7 +52,9 @@ def run(spark: SparkContext, config: Config, plan: ReadingPlan, days: Sequence[d
     master = spark.master or ""
     if master == "local" or master.startswith("local["):
         _check_slots(spark, ranks)  # of which no more will come
-    arguments = (config.model_dump_json(), plan.model_dump_json(), [str(day) for day in days])
+    arguments = (
+        config.model_dump_json(), plan.model_dump_json(), [str(day) for day in days], json.dumps(config.storage),
+    )  # fmt: skip
     try:
         with _lines_at_once(), _one_line_a_thread():
             outcomes = horovod.spark.run(
@@ -78,12 +80,13 @@ def run(spark: SparkContext, config: Config, plan: ReadingPlan, days: Sequence[d
     return first_result(outcomes)
 
 
-def run_rank(config_json: str, plan_json: str, days: Sequence[str]) -> "Result | JobError":
+def run_rank(config_json: str, plan_json: str, days: Sequence[str], storage_json: str) -> "Result | JobError":
     """One of Spark's ranks, in a process of its own. A JobError is returned: raised, it would become text."""
     from esmm.distributed.exchange import joined
     from esmm.training import train
 
     cli.configure_log()
+    storage.configure(json.loads(storage_json))  # which the config's JSON leaves out
     config = configs.parse(json.loads(config_json))
     plan = ReadingPlan.model_validate_json(plan_json)
     try:

@@ -1,0 +1,90 @@
+"""Storages: whatever fsspec opens, with the config's options, and without telling what opens them.
+
+    configure({"s3": {"endpoint_url": "http://127.0.0.1:9000"}})     # once a process, from the config's `storage`
+    fs, path = at("s3://shop/samples")                               # "shop/samples" on that server
+    fs, path = at("build/demo/samples")                              # local disk
+
+Options are fsspec's own, by protocol, and those of its environment (`FSSPEC_S3_KEY=…`) count besides; storages also
+know their own ways (`AWS_PROFILE`, a role of the machine). What is given here is in no log, manifest or message:
+options never leave this module, and an address that holds a password is refused.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from esmm.errors import ConfigError, DataError, JobError
+
+_opened: dict[tuple[int, str, str], fsspec.AbstractFileSystem] = {}
+"""By process, protocol and what an address says of its server. fsspec keeps one of its own for each thread that ever
+asked, and threads of readers come and go with every epoch."""
+
+
+def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Use options, by protocol, for all that this process opens from now on."""
+    for protocol, values in options.items():
+        fsspec.config.conf[protocol] = {**fsspec.config.conf.get(protocol, {}), **values}
+    if options:
+        _opened.clear()
+
+
+def at(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The storage of an address, and the path that it has there.
+
+    Raises ConfigError where fsspec knows no such storage, its package is missing or refuses the options, or
+    the address holds a password.
+    """
+    server = urlsplit(url).netloc if "://" in url else ""
+    if ":" in server.rpartition("@")[0]:
+        raise ConfigError(url.replace(server, server.rpartition("@")[2]), found="one in the address",
+                          expected="passwords in the config's `storage` or the environment")  # fmt: skip
+    try:
+        return _open(url)
+    except (ImportError, TypeError, ValueError) as error:
+        # No message of a constructor's: it may quote its arguments.
+        found = str(error) if isinstance(error, ImportError) else f"{type(error).__name__} when opened"
+        raise ConfigError(url, expected="a storage that fsspec opens", found=found) from None
+
+
+def is_local(fs: fsspec.AbstractFileSystem) -> bool:
+    """Whether paths of a storage are paths of this machine's files."""
+    return isinstance(fs, LocalFileSystem)
+
+
+@contextmanager
+def explained(url: str, what: str) -> Iterator[None]:
+    """Turn what goes wrong in the block with `what`, at some address, into a DataError that names it.
+
+    Storages raise their own packages' exceptions beside OSError. Python's others are bugs, and stay as they are.
+    """
+    try:
+        yield
+    except JobError:
+        raise
+    except FileNotFoundError:
+        raise DataError(url, expected=what, found="no file") from None
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__ == "builtins":
+            raise
+        found = " ".join(str(error).split()) or type(error).__name__
+        article, _, name = what.partition(" ")
+        raise DataError(url, expected=f"{article} readable {name}", found=found) from error
+
+
+def _open(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    if "::" in url:  # a chain, such as simplecache::s3://…
+        chained: tuple[fsspec.AbstractFileSystem, str] = fsspec.core.url_to_fs(url)
+        return chained
+    protocol = url.partition("://")[0] if "://" in url else "file"
+    kind = fsspec.get_filesystem_class(protocol)
+    server = kind._get_kwargs_from_urls(url)
+    key = (os.getpid(), protocol, json.dumps(server, sort_keys=True, default=str))
+    if key not in _opened:
+        _opened[key] = fsspec.filesystem(protocol, **server)
+    return _opened[key], kind._strip_protocol(url)
