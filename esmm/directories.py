@@ -1,18 +1,18 @@
 """A directory of Parquet files that is replaced whole: readers find the old files or the new ones.
 
     with replaced("build/demo/logs") as staging:
-        write(staging / "items/part-0.parquet")      # build/demo/logs.3f9c0a12/items/part-0.parquet
+        write(staging / "items/part-0.parquet")      # build/demo/logs.RUN/items/part-0.parquet
     # build/demo/logs now holds what was written, and nothing else
 
 Where the block raises, the old directory stays as it was. Local file systems only.
 """
 
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from esmm.claims import directory_claimed, new_run
 from esmm.errors import DataError
 
 
@@ -21,12 +21,18 @@ def replaced(directory: str | Path) -> Iterator[Path]:
     """A new, empty directory beside `directory`, which takes its place when the block ends.
 
     Raises DataError where `directory` is a file or holds anything but Parquet files: what a job did not
-    write, it does not delete.
+    write, it does not delete. Raises ConflictError where another run is replacing it.
     """
-    target = Path(directory)
-    _check_replaceable(target)
-    token = secrets.token_hex(4)
-    staging, replaced_one = (target.with_name(f"{target.name}.{token}{end}") for end in ("", ".old"))
+    target, run = Path(directory), new_run()
+    with directory_claimed(str(target), run):
+        _check_replaceable(target)
+        with _replaced(target, run) as staging:
+            yield staging
+
+
+@contextmanager
+def _replaced(target: Path, run: str) -> Iterator[Path]:
+    staging, replaced_one = (target.with_name(f"{target.name}.{run}{end}") for end in ("", ".old"))
     staging.mkdir(parents=True)
     try:
         yield staging
