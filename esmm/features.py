@@ -6,8 +6,6 @@ A request is whatever a row is wanted for: an exposure (`esmm.samples`), or a pa
     requests ─ 06, once a statistic ─ 07, once a list ─▶ requests with both ─ 08 ─▶ the columns of esmm.schema
 """
 
-from functools import partial
-
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -16,7 +14,8 @@ from esmm.config import BehaviourList, Config, IdFeature, Statistic
 from esmm.days import micros
 from esmm.views import KINDS
 
-_SMALLEST_WEIGHT = 1.1754944e-38  # float32's smallest normal number: a real entry weighs more than padding
+# Of float32: the smallest normal number, since a real entry weighs more than padding, and the largest below 1.
+_SMALLEST_WEIGHT, _LARGEST_WEIGHT = 1.1754944e-38, 0.99999994
 
 
 def with_statistics(spark: SparkSession, config: Config, requests: DataFrame) -> DataFrame:
@@ -26,20 +25,25 @@ def with_statistics(spark: SparkSession, config: Config, requests: DataFrame) ->
     events = _with_item(spark, spark.table("events"), "event_at").withColumn(
         "day", _local_day("event_at", config)
     )
-    for statistic in config.statistics.values():
-        key = F.struct(*[_key(config, name).alias(name) for name in statistic.by]).alias("key")
-        events.select("kind", "day", key).createOrReplaceTempView("keyed_events")
-        request = F.struct(*[F.col(name) for name in requests.columns]).alias("request")
-        keyed = _with_item(spark, requests, "known_until")
-        keyed.select(request, key, _local_day("exposed_at", config).alias("day")).createOrReplaceTempView(
-            "keyed_requests"
+    keyed = _with_item(spark, requests, "known_until").withColumn("day", _local_day("exposed_at", config))
+    for name, statistic in config.statistics.items():
+        key = F.struct(*[_key(config, feature).alias(feature) for feature in statistic.by])
+        keyed = keyed.withColumn(f"key of {name}", key)
+    # Each statistic needs the keys of the requests, never what is joined to them: the plan would double every time.
+    joined = keyed
+    for name, statistic in config.statistics.items():
+        key = F.struct(*[_key(config, feature).alias(feature) for feature in statistic.by])
+        events.select("kind", key.alias("key"), "day").createOrReplaceTempView("keyed_events")
+        keyed.select(F.col(f"key of {name}").alias("key"), "day").createOrReplaceTempView("keyed_requests")
+        known = statements.run(spark, "06_statistics", {"strength": statistic.strength})
+        joined = joined.join(
+            known.withColumnsRenamed({"key": f"key of {name}", "numbers": f"numbers of {name}"}),
+            [f"key of {name}", "day"],
         )
-        joined = statements.run(spark, "06_statistics", {"strength": statistic.strength})
-        statistics = F.concat("request.statistics", F.array("numbers")).alias("statistics")
-        requests = joined.select(
-            *[statistics if name == "statistics" else F.col(f"request.{name}") for name in requests.columns]
-        )
-    return requests
+    numbers = F.concat("statistics", F.array(*[f"numbers of {name}" for name in config.statistics]))
+    return joined.select(
+        *[numbers.alias(name) if name == "statistics" else F.col(name) for name in requests.columns]
+    )
 
 
 def with_lists(spark: SparkSession, config: Config, requests: DataFrame) -> DataFrame:
@@ -58,7 +62,10 @@ def with_lists(spark: SparkSession, config: Config, requests: DataFrame) -> Data
 def described(
     spark: SparkSession, config: Config, requests: DataFrame, *, scoring: bool = False
 ) -> DataFrame:
-    """Requests with lists to rows: the columns of `esmm.schema`, the day, and what passes through."""
+    """Requests with lists to rows: the columns of `esmm.schema`, the day, and what passes through.
+
+    Lists are as long as they are, ids that are not known null: `esmm.padding` does the rest.
+    """
     requests.createOrReplaceTempView("requests")
     joined = statements.run(spark, "08_samples", {"time_zone": config.time_zone})
     made = {name: _feature(config, name, scoring) for name in config.features}
@@ -118,28 +125,19 @@ def _statistic(index: int, name: str, statistic: Statistic) -> dict[str, Column]
 
 
 def _list(config: Config, index: int, name: str, behaviour: BehaviourList) -> dict[str, Column]:
-    """The columns of one list: most recent first, padded to its length."""
+    """The columns of one list: most recent first, as long as it is."""
     entries = F.element_at("lists", index + 1)
 
-    def padded(values: Column, padding: Column) -> Column:
-        return F.slice(F.concat(values, F.array_repeat(padding, behaviour.length)), 1, behaviour.length)
+    def weight(at: Column) -> Column:
+        age = F.col("known_until") - at
+        recency = F.pow(F.lit(2.0), -age / F.lit(micros(behaviour.half_life)))
+        # What is not strictly earlier weighs 1 or more, which sql/checks/list_weights.sql looks for.
+        earlier = F.greatest(F.least(recency, F.lit(_LARGEST_WEIGHT)), F.lit(_SMALLEST_WEIGHT))
+        return F.when(age > 0, earlier).otherwise(recency)
 
-    def entity_id(entity: str, entry: Column) -> Column:
+    columns = {schema.list_weight_column(name, behaviour).name: F.transform(entries["at"], weight)}
+    for entity in behaviour.entities:
         of_event = config.features[entity].source == "exposures.item_id"
-        value = entry["item_id"] if of_event else entry["item"][entity]
-        return F.coalesce(value, F.lit(schema.ABSENT))
-
-    def weight(entry: Column) -> Column:
-        half_lives = (F.col("known_until") - entry["at"]) / F.lit(micros(behaviour.half_life))
-        return F.greatest(F.pow(F.lit(2.0), -half_lives), F.lit(_SMALLEST_WEIGHT))
-
-    columns = {
-        schema.list_column(name, behaviour, entity).name: padded(
-            F.transform(entries, partial(entity_id, entity)), F.lit(schema.ABSENT)
-        )
-        for entity in behaviour.entities
-    }
-    columns[schema.list_weight_column(name, behaviour).name] = padded(
-        F.transform(entries, weight), F.lit(0.0)
-    )
+        column = schema.list_column(name, behaviour, entity)
+        columns[column.name] = entries["item_id"] if of_event else entries["item"][entity]
     return columns

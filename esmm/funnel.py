@@ -7,6 +7,7 @@ or a log that stopped shows here before it shows in the model.
 """
 
 import datetime as dt
+from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -44,7 +45,7 @@ def measure(config: Config, samples: DataFrame) -> dict[dt.date, Funnel]:
     }
 
 
-def table(manifests: list[Manifest]) -> Table:
+def table(manifests: Sequence[Manifest]) -> Table:
     """The funnels of days that were built, a column a day; what is 0 on all of them is left out."""
     shown = Table(title="Funnel", title_justify="left")
     shown.add_column("")

@@ -1,31 +1,136 @@
 """Rows of samples to files made for training.
 
-The rows of a day come in an order that the seed alone decides, in files of about equal size; a file is one
-row group, which is what a reader of samples takes at a time. Rows go to files by a hash of the exposure's id,
-so that sizes differ by chance alone: of 16 384 rows a file, by about 1 %.
+    rows ─ shuffled by a seeded hash of the exposure's id ─ sorted by it within each day ─▶ one file a task and day
+
+The order of a day's rows hangs on the seed alone, and so does the file a row goes to: files of a day differ in
+size by chance alone (of 65 536 rows, by 256 or so). A file's row groups have samples.rows_per_group rows each;
+the last takes what is left, half as many to one and a half times as many.
+
+Files are written by Arrow inside the tasks, which is several times as fast for lists as Spark's own writer, and
+which decides itself where a row group ends. A task may run twice (its executor was lost, or thought to be lost):
+each attempt writes files of its own under `_attempts`, and the driver moves those of the attempt that Spark
+counts. No row is doubled.
 """
 
+import datetime as dt
 import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from operator import itemgetter
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from esmm import schema, storage
 from esmm.config import Config
+from esmm.padding import to_array
 from esmm.schema import DAY
 
+_ATTEMPTS = "_attempts"
+_WRITTEN = pa.schema([(DAY, pa.string()), ("path", pa.string())])
 
-def write(rows: DataFrame, directory: str, config: Config, *, rows_of_a_day: int) -> None:
-    """Write one directory a day, at least as many files in each as there are ranks.
 
-    `rows_of_a_day` is what the largest day may have. A day that has fewer rows than ranks has fewer files.
+def write(rows: DataFrame, directory: str, config: Config, *, rows_of: Mapping[dt.date, int]) -> None:
+    """Write one directory `ds=DAY` a day.
+
+    `rows` are as `esmm.features.described` gives them; `rows_of` is how many each day has, about.
     """
-    files = max(math.ceil(rows_of_a_day / config.samples.rows_per_file), config.training.ranks)
-    order = F.xxhash64("exposure_id", F.lit(config.seed))
-    (
-        rows.repartition(files, order)
-        .sortWithinPartitions(DAY, order)
-        .write.partitionBy(DAY)
-        # One row group a file: a block that holds what a file does, at up to 4 KiB a row.
-        .option("parquet.block.size", max(config.samples.rows_per_file * 4096, 2**26))
-        .parquet(directory)
+    files = math.ceil(max(rows_of.values()) / config.samples.rows_per_file)
+    draw = F.xxhash64("exposure_id", F.lit(config.seed))
+    # One number to sort by: the day (20 bits), then the draw's upper bits.
+    place = F.shiftleft(F.unix_date(F.col(DAY).cast("date")).cast("bigint"), 44).bitwiseOR(
+        F.shiftrightunsigned(draw, 20)
     )
+    group = min(
+        config.samples.rows_per_group,
+        # Half of what would do, since days built with samples.keep_unclicked have fewer rows than was said.
+        max(1, min(rows_of.values()) // (2 * config.training.ranks)),
+    )
+    written = (
+        rows.repartition(files, draw)
+        .sortWithinPartitions(place, "exposure_id")
+        .mapInArrow(_writer(directory, config, group), f"{DAY} string, path string")
+        .collect()
+    )
+    _keep(directory, [(row[DAY], row["path"]) for row in written])
+
+
+def _writer(
+    directory: str, config: Config, group: int
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """What one task does: rows sorted by day to a file for each day, and the files' paths."""
+    columns, written = schema.sample_columns(config), schema.arrow_schema(config)
+    options = config.storage
+
+    def table(batch: pa.RecordBatch) -> pa.Table:
+        arrays = [_arrow(to_array(batch.column(column.name), column)) for column in columns]
+        return pa.Table.from_arrays(arrays, schema=written)
+
+    def write_task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        task = TaskContext.get()
+        assert task is not None
+        storage.configure(options)
+        fs, root = storage.at(directory)
+        for day, rows in groupby(_parts(batches), key=itemgetter(0)):
+            path = f"{root}/{_ATTEMPTS}/{DAY}={day}/{task.partitionId():05d}-{task.taskAttemptId()}.parquet"
+            fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            with fs.open(path, "wb") as file, pq.ParquetWriter(file, written) as writer:
+                for row_group in row_groups((table(batch) for _, batch in rows), group):
+                    writer.write_table(row_group, row_group_size=row_group.num_rows)
+            yield pa.RecordBatch.from_arrays([pa.array([day]), pa.array([path])], schema=_WRITTEN)
+
+    return write_task
+
+
+def _parts(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Batches of rows sorted by day, each cut where the day changes."""
+    for batch in batches:
+        days, start = pc.run_end_encode(batch.column(DAY)), 0
+        for day, end in zip(days.values.to_pylist(), days.run_ends.to_pylist(), strict=True):
+            yield day, batch.slice(start, end - start)
+            start = end
+
+
+def row_groups(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The tables' rows in tables of `rows` each; the last has from half as many to one and a half times as many."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        waiting.append(table)
+        count += table.num_rows
+        while count >= 1.5 * rows:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, rows)
+            waiting, count = [whole.slice(rows)], count - rows
+    if count:
+        yield pa.concat_tables(waiting)
+
+
+def _arrow(values: np.ndarray) -> pa.Array:
+    if values.ndim == 1:
+        return pa.array(values)
+    rows, length = values.shape
+    offsets = np.arange(0, rows * length + 1, length, dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))
+
+
+def _keep(directory: str, written: Sequence[tuple[str, str]]) -> None:
+    """Move the files that count into their days' directories, and remove those of other attempts."""
+    fs, root = storage.at(directory)
+
+    def move(file: tuple[str, str]) -> None:
+        day, path = file
+        part = path.rpartition("/")[2].partition("-")[0]
+        fs.mv(path, f"{root}/{DAY}={day}/part-{part}.parquet")
+
+    for day in {day for day, _ in written}:
+        fs.makedirs(f"{root}/{DAY}={day}", exist_ok=True)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(move, written))
+    fs.rm(f"{root}/{_ATTEMPTS}", recursive=True)

@@ -11,22 +11,44 @@ Nothing is visible before the checks have passed; a run that fails removes what 
 import datetime as dt
 import zoneinfo
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import structlog
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
-from esmm import features, funnel, layout, schema, statements, views
+from esmm import features, funnel, layout, schema, statements, tables, views
 from esmm.config import Config
 from esmm.days import Period, micros
 from esmm.errors import DataError
 from esmm.inputs import Input
-from esmm.publish import Manifest, Table, new_run
+from esmm.publish import Manifest, new_run
+from esmm.schema import DAY
 
 Counts = dict[dt.date, Counter[str]]
 """Day to what happened to the rows of its logs, such as `clicks credited`."""
 
+Failures = dict[dt.date, DataError]
+"""Day to why it cannot be published."""
+
 log = structlog.get_logger()
+
+
+class Built(NamedTuple):
+    """What came of a run."""
+
+    published: tuple[Manifest, ...]
+    failures: Failures
+
+    def or_raise(self) -> tuple[Manifest, ...]:
+        """What was published; raises the DataError of the first day that could not be, where there is one."""
+        if self.failures:
+            first = min(self.failures)
+            if others := ", ".join(str(day) for day in sorted(self.failures) if day != first):
+                log.warning("not published either", days=others)
+            raise self.failures[first]
+        return self.published
 
 
 def build(
@@ -37,33 +59,41 @@ def build(
     logs_until: dt.datetime | None = None,
     allow_immature: bool = False,
     all_exposures: bool = False,
-) -> list[Manifest]:
+) -> Built:
     """Build and publish the samples of days that follow on each other.
 
     Where `all_exposures`, none is left out by samples.keep_unclicked: so are days built that are evaluated.
 
-    Raises DataError where a log is missing or empty, a day has no exposures or is not mature, or a check
-    finds something; ConflictError where another run builds one of the days. Then nothing is published.
+    A day that cannot be built, since it has no exposures, is not mature or breaks a check, keeps what was
+    published of it, and is among the failures; the other days are published. Raises DataError where a log is
+    missing or empty, ConflictError where another run builds one of the days: then nothing is published.
     """
     period = Period(tuple(days), zoneinfo.ZoneInfo(config.time_zone))
     keep = 1.0 if all_exposures else config.samples.keep_unclicked
-    table, run = Table(config.samples.table), new_run()
+    table, run = tables.samples(config, spark), new_run()
     with table.claimed(period.days, run):
         views.register_entities(spark, config)
-        immature = _immature_days(spark, config, period, logs_until, allow_immature)
         logs = views.open_logs(spark, config)
+        immature = immature_days(config, period, logs, logs_until)
+        failures: Failures = {} if allow_immature else dict(immature)
         views.register_events(spark, config, logs, period.starts_at, period.ends_at)
         # Read twice, for the counts and for the samples, and dear to make.
         credited = _credited_events(spark, config, logs).persist()
         try:
             credited.createOrReplaceTempView("credited_events")
             counts = _counts(spark, config, period)
-            rows = _samples(spark, config, period, keep)
-            most = max(of_day["exposures credited"] for of_day in counts.values())
-            layout.write(rows, table.stage(run), config, rows_of_a_day=most)
-            funnels = _checked(spark, config, table.stage(run), counts, keep)
-            _publish_rejects(spark, config, period, run)
-            return [
+            failures |= _without_exposures(counts)
+            wanted = {day: counts[day]["exposures credited"] for day in period.days if day not in failures}
+            if wanted:
+                rows = _samples(spark, config, period, keep).where(F.col(DAY).isin([*map(str, wanted)]))
+                layout.write(rows, table.stage(run), config, rows_of=wanted)
+                written = spark.read.parquet(table.stage(run))
+                failures |= _broken(spark, config, written)
+                funnels = funnel.measure(config, written)
+                failures = _not_reconciled(counts, funnels, wanted, keep) | failures
+            good = [day for day in wanted if day not in failures]
+            _publish_rejects(spark, config, good, run)
+            published = tuple(
                 table.publish(
                     day,
                     run,
@@ -71,13 +101,13 @@ def build(
                     immature=day in immature,
                     counts=dict(counts[day]),
                     facts={"keep_unclicked": keep, "funnel": funnels[day]},
+                    beside={"funnel": {"counts": counts[day], "measures": funnels[day]}},
                 )
-                for day in period.days
-            ]
-        except BaseException:
-            table.discard(run)
-            raise
+                for day in good
+            )
+            return Built(published, failures)
         finally:
+            table.discard(run)
             credited.unpersist()
 
 
@@ -105,29 +135,26 @@ def _samples(spark: SparkSession, config: Config, period: Period, keep_unclicked
     return features.described(spark, config, features.with_lists(spark, config, known)).drop("passthrough")
 
 
-def _immature_days(
-    spark: SparkSession, config: Config, period: Period, logs_until: dt.datetime | None, allowed: bool
-) -> set[dt.date]:
-    """The days whose labels may still change; raises DataError where there are any and they are not allowed."""
-    if logs_until is not None:
-        end = micros(logs_until)
-    else:
-        end = views.logs_end(views.open_logs(spark, config), period.starts_at)
+def immature_days(
+    config: Config, period: Period, logs: dict[str, Input], logs_until: dt.datetime | None
+) -> Failures:
+    """The days whose labels may still change, and why: the logs end before the day's end and both windows."""
+    end = micros(logs_until) if logs_until is not None else views.logs_end(logs, period.starts_at)
     windows = micros(config.attribution.click_window + config.attribution.purchase_window)
-    immature = {day for day in period.days if period.end_of(day) + windows > end}
-    if immature and not allowed:
-        day = min(immature)
-        needed = period.local(period.end_of(day) + windows)
-        raise DataError(
+    return {
+        day: DataError(
             f"maturity of {day}",
-            expected=f"logs until {needed}, the day's end and both windows (or --allow-immature)",
+            expected=f"logs until {period.local(period.end_of(day) + windows)}, the day's end and both windows "
+            "(or --allow-immature)",
             found=f"logs until {period.local(end)}",
         )
-    return immature
+        for day in period.days
+        if period.end_of(day) + windows > end
+    }
 
 
 def _counts(spark: SparkSession, config: Config, period: Period) -> Counts:
-    """What happened to the logs' rows, by day; raises DataError where a day has no exposures."""
+    """What happened to the logs' rows, by day."""
     arguments = {
         "time_zone": config.time_zone,
         "first_day": str(period.days[0]),
@@ -139,9 +166,6 @@ def _counts(spark: SparkSession, config: Config, period: Period) -> Counts:
     found: Counts = {day: Counter() for day in period.days}
     for row in statements.run(spark, "09_counts", arguments).collect():
         found[dt.date.fromisoformat(row["ds"])][f"{row['log']} {row['fate']}"] = row["events"]
-    for day, of_day in found.items():
-        if not of_day["exposures credited"]:
-            raise DataError("logs.exposures", expected=f"exposures on {day}", found="none")
     return {day: _drops(of_day) for day, of_day in found.items()}
 
 
@@ -162,36 +186,63 @@ def _drops(found: Counter[str]) -> Counter[str]:
     return counts
 
 
-def _checked(
-    spark: SparkSession, config: Config, directory: str, counts: Counts, keep_unclicked: float
-) -> dict[dt.date, dict[str, float]]:
-    """The funnel of what was written, by day; raises DataError with the first rows that break a check."""
-    written = spark.read.parquet(directory)
+def _without_exposures(counts: Counts) -> Failures:
+    return {
+        day: DataError("logs.exposures", expected=f"exposures on {day}", found="none")
+        for day, of_day in counts.items()
+        if not of_day["exposures credited"]
+    }
+
+
+def _broken(spark: SparkSession, config: Config, written: DataFrame) -> Failures:
+    """The days with rows that break a check, with the first of these rows."""
     written.createOrReplaceTempView("samples")
-    for name in statements.checks():
-        broken = statements.run(spark, name).limit(5).collect()
-        if broken:
-            shown = "; ".join(str(row.asDict()) for row in broken)
-            raise DataError(f"sql/{name}.sql", expected="no rows that break it", found=shown)
-    funnels = funnel.measure(config, written)
-    for day, of_day in counts.items():
-        rows = int(funnels[day]["samples"]) if day in funnels else 0
-        left_out = of_day["exposures credited"] - rows
-        if left_out < 0 or (keep_unclicked == 1.0 and left_out):
-            raise DataError(
-                f"samples of {day}", expected=f"{of_day['exposures credited']} rows", found=f"{rows}"
-            )
-        of_day["exposures left out by sampling"] = left_out
+    failures: Failures = {}
+    for check in statements.checks():
+        for arguments in _lists_to_check(config, written) if check == "checks/lists" else [{}]:
+            rows = statements.run(spark, check, arguments).limit(5).collect()
+            shown = "; ".join(str(row.asDict()) for row in rows)
+            error = DataError(f"sql/{check}.sql", expected="no rows that break it", found=shown)
+            # Where there may be more rows than are shown, every day is suspect.
+            suspects = rows if len(rows) < 5 else written.select(DAY).distinct().collect()
+            for row in suspects:
+                failures.setdefault(dt.date.fromisoformat(str(row[DAY])), error)
+    return failures
+
+
+def _lists_to_check(config: Config, written: DataFrame) -> Iterator[dict[str, int]]:
+    """Each list of the samples as the view sample_lists, and its length."""
+    for name, behaviour in config.lists.items():
+        ids = F.array(*[schema.list_column(name, behaviour, entity).name for entity in behaviour.entities])
+        weights = F.col(schema.list_weight_column(name, behaviour).name)
+        lists = written.select(DAY, "exposure_id", ids.alias("ids"), weights.alias("weights"))
+        lists.createOrReplaceTempView("sample_lists")
+        yield {"length": behaviour.length}
+
+
+def _not_reconciled(
+    counts: Counts, funnels: dict[dt.date, funnel.Funnel], wanted: dict[dt.date, int], keep_unclicked: float
+) -> Failures:
+    """The days whose samples are not the credited exposures; the others' counts get what became of them."""
+    failures: Failures = {}
+    for day, credited in wanted.items():
+        of_day, found = counts[day], funnels.get(day, {})
+        rows = int(found.get("samples", 0))
+        if rows > credited or (keep_unclicked == 1.0 and rows < credited):
+            failures[day] = DataError(f"samples of {day}", expected=f"{credited} rows", found=f"{rows}")
+            continue
+        of_day["exposures left out by sampling"] = credited - rows
         of_day["samples"] = rows
-        of_day["clicked"], of_day["bought"] = (int(funnels[day][name]) for name in ("clicks", "purchases"))
-    return funnels
+        of_day["clicked"], of_day["bought"] = int(found["clicks"]), int(found["purchases"])
+    return failures
 
 
-def _publish_rejects(spark: SparkSession, config: Config, period: Period, run: str) -> None:
+def _publish_rejects(spark: SparkSession, config: Config, days: Sequence[dt.date], run: str) -> None:
     """The days' rows that could not be used, in the table of rejects; a day without any has no partition."""
-    table = Table(f"{config.samples.table}_rejects")
-    spark.table("rejects").coalesce(1).write.partitionBy(schema.DAY).parquet(table.stage(run))
-    for day in period.days:
+    table = tables.rejects(config, spark)
+    rejects = spark.table("rejects").where(F.col(DAY).isin([*map(str, days)]))
+    rejects.coalesce(1).write.partitionBy(DAY).parquet(table.stage(run))
+    for day in days:
         if table.staged(day, run):
             table.publish(day, run, config=config.digest())
         else:

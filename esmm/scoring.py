@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
-from esmm import candidates, schema, statements, versions
+from esmm import candidates, schema, statements, storage, tables, versions
 from esmm.config import Config
 from esmm.errors import DataError
-from esmm.publish import Manifest, Table, new_run
+from esmm.padding import to_array
+from esmm.publish import Manifest, new_run
 from esmm.schema import Column
 
 PREDICTIONS = ("pctr", "pcvr", "pctcvr")
@@ -32,12 +34,12 @@ Predict = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def with_predictions(rows: DataFrame, config: Config, version: str) -> DataFrame:
-    """Rows that have the columns of `esmm.schema.feature_columns`, with pctr, pcvr and pctcvr added.
+    """Rows that have the columns of `esmm.schema.feature_columns`, lists padded or not, and pctr, pcvr and pctcvr.
 
     Only the features cross to Python; whatever else a row has stays where it is.
     """
     columns = schema.feature_columns(config)
-    predict = _udf(config.scoring.models, version, columns, config.scoring.batch_size)
+    predict = _udf(config, version, columns)
     features = F.struct(*[F.col(column.name) for column in columns])
     return rows.withColumn("prediction", predict(features)).select(*rows.columns, "prediction.*")
 
@@ -49,7 +51,7 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
     scores the day; then nothing is published.
     """
     _check_model(config, version)
-    table, run = Table(config.scoring.table), new_run()
+    table, run = tables.scores(config, spark), new_run()
     with table.claimed([day], run):
         rows = candidates.described(spark, config, as_of)
         with_predictions(rows, config, version).createOrReplaceTempView("scored")
@@ -79,14 +81,21 @@ def _check_model(config: Config, version: str) -> None:
             )
 
 
-def _udf(models: str, version: str, columns: tuple[Column, ...], batch_size: int) -> Any:
+def _udf(config: Config, version: str, columns: tuple[Column, ...]) -> Any:
     """The pandas UDF from a struct of features to a struct of predictions."""
+    models, batch_size, options = config.scoring.models, config.scoring.batch_size, config.storage
 
     @pandas_udf(", ".join(f"{name} float" for name in PREDICTIONS))  # type: ignore[call-overload]
     def predict(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        storage.configure(options)
         model = _model(models, version)
         for batch in batches:
-            arrays = {column.name: to_array(batch[column.name], column) for column in columns}
+            arrays = {
+                column.name: to_array(
+                    pa.Array.from_pandas(batch[column.name], type=column.arrow.type), column
+                )
+                for column in columns
+            }
             yield pd.DataFrame(predict_in_batches(model, arrays, batch_size))
 
     return predict
@@ -103,15 +112,6 @@ def _model(models: str, version: str) -> Predict:
     tf.config.threading.set_intra_op_parallelism_threads(cores)
     tf.config.threading.set_inter_op_parallelism_threads(cores)
     return export.load(models, version)
-
-
-def to_array(values: "pd.Series[Any]", column: Column) -> np.ndarray:
-    """A column of a batch as the model takes it: [rows], or [rows, length] for a list."""
-    if column.length is None:
-        return values.to_numpy(dtype=column.type)
-    if values.empty:
-        return np.empty((0, column.length), column.type)
-    return np.stack(list(values)).astype(column.type, copy=False)
 
 
 def predict_in_batches(

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from esmm import cli, funnel, samples
+from esmm.outline import outline
 
 LogsUntil = Annotated[
     dt.datetime | None,
@@ -25,6 +26,9 @@ AllExposures = Annotated[
         "--all-exposures", help="Leave none out, whatever samples.keep_unclicked: days to evaluate on."
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be read and written, and do neither.")
+]
 
 
 def main(
@@ -36,26 +40,35 @@ def main(
     logs_until: LogsUntil = None,
     allow_immature: AllowImmature = False,
     all_exposures: AllExposures = False,
+    output: cli.Output = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Build the samples of --date, or of every day from --from to --to, and publish them."""
-    config = cli.read_config(config_file, overrides)
+    config = cli.written_to(cli.read_config(config_file, overrides), "samples", output)
     days = cli.days_of(date, first, last)
     spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
+    end = cli.local_time(logs_until, config) if logs_until else None
     try:
+        if dry_run:
+            for part in outline(spark, config, days, end):
+                Console(width=max(Console().width, 160)).print(part)
+            return
         built = samples.build(
             spark,
             config,
             days,
-            logs_until=cli.local_time(logs_until, config) if logs_until else None,
+            logs_until=end,
             allow_immature=allow_immature,
             all_exposures=all_exposures,
         )
     finally:
         spark.stop()
-    console = Console(width=max(Console().width, 60 + 14 * len(built)))
-    console.print(funnel.table(built))
-    rows = sum(manifest.rows for manifest in built)
-    console.print(f"{rows:,} samples of {len(built)} days in {config.samples.table}")
+    if built.published:
+        console = Console(width=max(Console().width, 60 + 14 * len(built.published)))
+        console.print(funnel.table(built.published))
+        rows = sum(manifest.rows for manifest in built.published)
+        console.print(f"{rows:,} samples of {len(built.published)} days in {config.samples.table}")
+    built.or_raise()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 -- Grain: one row an event: an exposure (kind 0), a click (1) or a purchase (2), each once.
 -- In: raw_exposures, raw_clicks, raw_purchases: event_id, user_id, item_id, exposure_id (what the log itself says,
 --     or -1), event_at (microseconds), features, reject_reason.
--- Of events of one user, kind and id the earliest counts. Partitioned by user from here on: attribution and lists
--- need no other shuffle.
+-- Of events of one user, kind and id the earliest counts; an exposure's id with two users is a defect of the log,
+-- which checks/unique_exposure finds. Partitioned by user from here on: attribution and lists need no other shuffle.
 with
 
 exposures as (

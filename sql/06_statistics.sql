@@ -1,6 +1,6 @@
--- Grain: one row a request, with one more statistic in `statistics`.
--- In: keyed_requests: request, key, day (a number); keyed_events: kind, key, day; :strength. Runs once for each
---     statistic of the config; the key says of what it is one (an item; a user and a brand).
+-- Grain: one row a key and day that a request needs, with what was known of the key at the start of that day.
+-- In: keyed_events: kind, key, day (a number); keyed_requests: key, day; :strength. Runs once for each statistic of the
+--     config; the key says of what it is one (an item; a user and a brand).
 -- Counts are over the 1, 7 and 30 days that end with the day before; a rate is mixed with that of all keys over the
 -- same days, which counts like :strength events. Fifteen numbers: for each of 1, 7 and 30 days log(1 + exposures),
 -- log(1 + clicks), log(1 + purchases), clicks an exposure, purchases a click.
@@ -111,10 +111,11 @@ known as (
 )
 
 select
-    keyed_requests.request,
+    wanted.key,
+    wanted.day,
     known.numbers
-from keyed_requests
+from wanted
 inner join known
     on
-        keyed_requests.key = known.key
-        and keyed_requests.day = known.day
+        wanted.key = known.key
+        and wanted.day = known.day

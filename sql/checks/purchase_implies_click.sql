@@ -1,5 +1,6 @@
 -- A sample that is bought is clicked.
 select
+    ds,
     exposure_id,
     click,
     purchase

@@ -142,8 +142,8 @@ def test_only_exposures_of_the_period_are_labelled(spark: SparkSession) -> None:
     assert [(row["exposure_id"], row["click"]) for row in rows] == [(2, 1)]
 
 
-def test_where_clicks_name_their_exposure_that_is_credited_and_no_other(spark: SparkSession) -> None:
-    """The window still holds; a purchase without a name still follows the last credited click."""
+def test_a_click_that_names_its_exposure_is_credited_to_no_other(spark: SparkSession) -> None:
+    """The window still holds; without a name, a click goes by its item, a purchase by the last credited click."""
     register_events(
         spark,
         [
@@ -159,7 +159,7 @@ def test_where_clicks_name_their_exposure_that_is_credited_and_no_other(spark: S
         ],
     )
     found = credit(spark, clicks_say=True, purchases_say=False)
-    assert found == {1: 1, 2: 2, 10: 1, 11: None, 12: None, 13: None, 20: 1}
+    assert found == {1: 1, 2: 2, 10: 1, 11: None, 12: None, 13: 2, 20: 2}
 
 
 def test_where_purchases_name_their_exposure_its_click_is_credited(spark: SparkSession) -> None:
