@@ -13,7 +13,7 @@ inputs := $(shell { cat requirements.lock; awk '/^\[/ {build = /^\[+tool\.uv/} b
     | sha256sum | cut -c 1-12)
 environment := .venv/made-from-$(inputs)
 
-.PHONY: help setup lock demo kuairand kuairand-data test test-slow check clean
+.PHONY: help setup lock demo kuairand kuairand-data kuairand-logs test test-slow check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "make %-22s %s\n", $$1, $$2}' Makefile
@@ -59,17 +59,22 @@ demo: setup ## the whole job on a simulated market, into build/demo
 	./spark-submit.sh jobs/score.py --config conf/demo.yaml --date 2026-04-01
 	./spark-submit.sh jobs/evaluate.py --config conf/demo.yaml --from 2026-03-31 --to 2026-03-31
 
-# Days of Asia/Shanghai: the first and the last of the data, and the last to train on.
-KUAIRAND_FROM ?= 2022-04-25
-KUAIRAND_TRAIN_TO ?= 2022-04-29
-KUAIRAND_LAST ?= 2022-04-30
+# Days of Asia/Shanghai: the first and the last of the logs, and the last to train on. Scores are for the next.
+kuairand-days = $(file < build/kuairand/days)
+KUAIRAND_FROM ?= $(firstword $(kuairand-days))
+KUAIRAND_LAST ?= $(lastword $(kuairand-days))
+KUAIRAND_TRAIN_TO ?= $(shell date -I -d "$(KUAIRAND_LAST) - 1 day")
 
-kuairand: kuairand-data setup ## the same on KuaiRand's files: make kuairand DATA=FOLDER
-	./spark-submit.sh jobs/import_kuairand.py --config conf/kuairand.yaml --data "$(DATA)"
+kuairand: kuairand-logs ## the same on KuaiRand's files: make kuairand DATA=FOLDER
 	./spark-submit.sh jobs/build_samples.py --config conf/kuairand.yaml --allow-immature \
 	    --from $(KUAIRAND_FROM) --to $(KUAIRAND_LAST)
 	./spark-submit.sh jobs/train.py --config conf/kuairand.yaml --from $(KUAIRAND_FROM) --to $(KUAIRAND_TRAIN_TO)
+	./spark-submit.sh jobs/score.py --config conf/kuairand.yaml --date $(shell date -I -d "$(KUAIRAND_LAST) + 1 day")
 	./spark-submit.sh jobs/evaluate.py --config conf/kuairand.yaml --from $(KUAIRAND_LAST) --to $(KUAIRAND_LAST)
+
+# On its own, so that its days are there when the lines above are made.
+kuairand-logs: kuairand-data setup
+	./spark-submit.sh jobs/import_kuairand.py --config conf/kuairand.yaml --data "$(DATA)" --days build/kuairand/days
 
 kuairand-data:
 	@$(if $(DATA),,$(error DATA: expected the folder of KuaiRand's files, make kuairand DATA=FOLDER, found none))

@@ -9,6 +9,8 @@
 # - Java 17, see conf/spark/spark-env.sh.
 # - Spark: that of SPARK_HOME, else the environment's, with the settings of conf/spark unless SPARK_CONF_DIR is set.
 # - esmm/ and sql/ as a zip (--py-files), so that executors need no checkout.
+#
+# Without a job, spark-submit's own --version, --status ID, --kill ID and --help.
 set -euo pipefail
 
 root=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -22,18 +24,20 @@ fail() {
 # The options before the job, but --py-files, which is merged with ours.
 options=()
 py_files=""
+needs_job=true
 master=${MASTER-}
 deploy_mode=client
 while [[ ${1-} == -* ]]; do
     case $1 in
-        -h | --help) echo "$usage" && exit 0 ;;
-        -v | --verbose | --version | --supervise) option=("$1") name=$1 value="" ;;
+        -h | --help | -v | --verbose | --version | --supervise) option=("$1") name=$1 value="" ;;
         --*=*) option=("$1") name=${1%%=*} value=${1#*=} ;;
         *) option=("$1" "${2-}") name=$1 value=${2-} ;;
     esac
     ((${#option[@]} <= $#)) || break
     shift "${#option[@]}"
     case $name=$value in
+        -h=* | --help=*) echo "$usage" && needs_job=false ;;
+        --version=* | --status=?* | --kill=?*) needs_job=false ;;
         --py-files=* | --conf=spark.submit.pyFiles=* | -c=spark.submit.pyFiles=*)
             py_files+=",${value#spark.submit.pyFiles=}"
             continue
@@ -45,7 +49,7 @@ while [[ ${1-} == -* ]]; do
     esac
     options+=("${option[@]}")
 done
-if (($# == 0)) || [[ $1 == -* ]]; then
+if { (($# == 0)) && $needs_job; } || [[ ${1-} == -* ]]; then
     echo "$usage" >&2
     exit 2
 fi
@@ -81,16 +85,22 @@ if [[ -z ${SPARK_HOME-} ]]; then
     fi
 fi
 
-# On one machine: 8 partitions, since each of a cluster's usual 200 costs a task; and Spark's and its metastore's own
-# directories in build/, which would else appear where the job is started. Options and settings override these.
+# On one machine: 8 partitions, since each of a cluster's usual 200 costs a task; Spark's and its metastore's own
+# directories in build/, which would else appear where the job is started; no stack traces of tasks that failed, since
+# the job's last line says of what. Options and settings override these.
 if [[ $master == local* ]]; then
     own=$root/build/spark
-    defaults="-Dspark.sql.shuffle.partitions=8 \"-Dspark.sql.warehouse.dir=$own/warehouse\" \"-Dderby.system.home=$own\""
+    failures=off
+    [[ ${ESMM_TRACEBACK-} != 1 ]] || failures=warn
+    defaults="-Desmm.failures=$failures -Dspark.sql.shuffle.partitions=8 \"-Dspark.sql.warehouse.dir=$own/warehouse\" \"-Dderby.system.home=$own\""
     export SPARK_SUBMIT_OPTS="$defaults ${SPARK_SUBMIT_OPTS-}"
 fi
 
 # TensorFlow's remarks on the processor are no warnings.
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-1}
 
+if (($# == 0)); then
+    exec "$SPARK_HOME/bin/spark-submit" "${options[@]}"
+fi
 py_files=$("$python" -I "$root/esmm/ship.py" "$root")$py_files
 exec "$SPARK_HOME/bin/spark-submit" --py-files "$py_files" ${options[@]+"${options[@]}"} "$@"

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("horovod", "numpy", "pandas", "petastorm", "pyarrow", "pyspark", "tensorflow-cpu")
+PACKAGES = ("duckdb", "horovod", "numpy", "pandas", "petastorm", "pyarrow", "pyspark", "tensorflow-cpu")
 GIB = 2**30
 
 Figures = Mapping[str, float]
@@ -50,13 +50,15 @@ def run(
     measurements: Mapping[str, Callable[[], Figures]],
     *,
     ratios: Mapping[str, tuple[str, str, str]] | None = None,
+    conclude: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
     repetitions: int = 3,
     directory: Path = ROOT / "build/bench",
 ) -> dict[str, Any]:
     """Take every measurement `repetitions` times, print a table and write NAME.json; returns what was written.
 
     A ratio is (numerator, denominator, unit): two measurements and the unit of the figure to compare. Measurements
-    run in the order given, so that one may use what another has left.
+    run in the order given, so that one may use what another has left. What `conclude` makes of the report is added
+    to it.
     """
     if repetitions < 3:
         raise ValueError(f"repetitions: expected at least 3, found {repetitions}")
@@ -78,6 +80,7 @@ def run(
         "machine": machine(),
         "packages": {package: importlib.metadata.version(package) for package in PACKAGES},
     }
+    report |= conclude(report) if conclude else {}
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.json"
     path.write_text(json.dumps(report, indent=2) + "\n")

@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm import features, inputs, schema, statements, views
-from esmm.config import Config, Feature
+from esmm.config import Config, Feature, IdFeature
 from esmm.days import micros
 from esmm.errors import ConfigError, DataError
 
@@ -22,7 +22,8 @@ from esmm.errors import ConfigError, DataError
 def described(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFrame:
     """The candidates with the columns of `esmm.schema` and, in `passthrough`, their own user_id and item_id.
 
-    Raises DataError where the candidates are missing or empty, or where one has no user or item.
+    Raises DataError where the candidates are missing or empty, where one has no user or item, and where their ids
+    are of another kind than the logs'; ConfigError where the config has no value for scoring, or one of no use.
     """
     views.register_entities(spark, config)
     logs = views.open_logs(spark, config)
@@ -55,9 +56,15 @@ def _raw_candidates(spark: SparkSession, config: Config) -> DataFrame:
     source = inputs.Input(spark, where, config.scoring.candidates)
     exposures = views.open_log(spark, config, "exposures")
     user, item = source.id("user_id"), source.id("item_id")
+    for role in ("user_id", "item_id"):
+        source.check_ids(role, exposures, role)
+    wanted = inputs.features_of(config, "exposures")
+    own = {name for name, feature in wanted.items() if _column(feature) in source.frame.columns}
+    fixed = {name: feature for name, feature in wanted.items() if name not in own}
+    values = _fixed(spark, source, exposures, fixed)
     made = [
-        _feature(source, exposures, name, feature)
-        for name, feature in inputs.features_of(config, "exposures").items()
+        _own(source, exposures, name, feature) if name in own else values[name]
+        for name, feature in wanted.items()
     ]
     frame = source.frame.select(
         user.alias("user_id"),
@@ -76,14 +83,47 @@ def _raw_candidates(spark: SparkSession, config: Config) -> DataFrame:
     return frame
 
 
-def _feature(source: inputs.Input, exposures: inputs.Input, name: str, feature: Feature) -> Column:
-    """A feature of the exposure: the candidates' own, else the config's value for scoring."""
-    column = feature.source.partition(".")[2]
-    if column in source.frame.columns:
-        return source.feature(name, feature)
-    if feature.at_scoring is None:
-        found = f"none, and {source.log.source} has no column '{column}'"
-        raise ConfigError(f"features.{name}.at_scoring", expected="a value for scoring", found=found)
-    # In the type of the log's column: a string hashes otherwise than the number that it spells.
-    kind = exposures.kind(column, f"features.{name}.source")
-    return inputs.contract_value(F.lit(feature.at_scoring).cast(kind), kind, name, feature).alias(name)
+def _column(feature: Feature) -> str:
+    return feature.source.partition(".")[2]
+
+
+def _own(source: inputs.Input, exposures: inputs.Input, name: str, feature: Feature) -> Column:
+    """A feature of the exposure that the candidates have a column of their own for."""
+    if isinstance(feature, IdFeature):
+        column = _column(feature)
+        theirs, own = (
+            inputs.kind_of_ids(log.kind(column, f"features.{name}.source")) for log in (exposures, source)
+        )
+        if own != theirs:
+            expected = f"{theirs} in '{column}', as {exposures.name} has"
+            raise DataError(source.name, expected=expected, found=own)
+    return source.feature(name, feature)
+
+
+def _fixed(
+    spark: SparkSession, source: inputs.Input, exposures: inputs.Input, wanted: dict[str, Feature]
+) -> dict[str, Column]:
+    """Features of the exposure that the candidates lack: the config's values for scoring.
+
+    In the type of the log's column: a string hashes otherwise than the number that it spells.
+    """
+    typed, made = {}, {}
+    for name, feature in wanted.items():
+        column = _column(feature)
+        if feature.at_scoring is None:
+            found = f"none, and {source.log.source} has no column '{column}'"
+            raise ConfigError(f"features.{name}.at_scoring", expected="a value for scoring", found=found)
+        kind = exposures.kind(column, f"features.{name}.source")
+        typed[name] = F.lit(feature.at_scoring).cast(kind).alias(name)
+        made[name] = inputs.contract_value(typed[name], kind, name, feature).alias(name)
+    # Nothing runs for this one row: Spark folds it while it plans.
+    [row] = spark.sql("select 1").select(*typed.values()).collect()
+    for name, value in row.asDict().items():
+        if value is None:
+            kind = exposures.kind(_column(wanted[name]), f"features.{name}.source")
+            raise ConfigError(
+                f"features.{name}.at_scoring",
+                expected=f"a value of the log's type, {kind.simpleString()}",
+                found=repr(wanted[name].at_scoring),
+            )
+    return made

@@ -12,13 +12,17 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
+import pydantic
 import structlog
 import typer
+import typer.core
 
 from esmm import config as configs
+from esmm import failures, storage, usage
+from esmm.config.fields import Duration
 from esmm.errors import ConfigError, JobError
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The config, a YAML file.", show_default=False)]
@@ -34,6 +38,12 @@ FirstDay = Annotated[
 LastDay = Annotated[
     dt.datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.", show_default=False)
 ]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output", metavar="DIRECTORY", help="Where to write, in place of the config's table and catalog."
+    ),
+]
 Date = Annotated[
     dt.datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="The day, where it is one.")
 ]
@@ -41,11 +51,23 @@ First = Annotated[dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"
 Last = Annotated[dt.datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.")]
 
 
+class OneLine(typer.core.TyperCommand):
+    """A command whose mistakes of usage end like all others: in one line, and exit code 2."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as Typer does; what it refuses, in this project's words."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            raise _ended(usage.explained(error, given)) from error
+
+
 def job(main: Callable[..., None]) -> typer.Typer:
-    """A command-line program that runs `main`, and ends in one line and its exit code on a JobError.
+    """A command-line program that runs `main`; a person's mistake ends it in one line and an exit code.
 
     0: done; 1: the data or the run failed; 2: the command line or the config is wrong; 3: another run is
-    doing the same. ESMM_TRACEBACK=1 shows where an error came from.
+    doing the same. Bugs keep their traceback; ESMM_TRACEBACK=1 shows where any error came from.
     """
 
     @wraps(main)
@@ -53,16 +75,21 @@ def job(main: Callable[..., None]) -> typer.Typer:
         configure_log()
         try:
             main(*args, **kwargs)
-        except JobError as error:
-            if os.environ.get("ESMM_TRACEBACK") == "1":
+        except Exception as error:
+            explained = failures.explained(error)
+            if explained is None or os.environ.get("ESMM_TRACEBACK") == "1":
                 raise
-            sys.stdout.flush()
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from error
+            raise _ended(explained) from error
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(run)
+    app.command(cls=OneLine)(run)
     return app
+
+
+def _ended(error: JobError) -> typer.Exit:
+    sys.stdout.flush()
+    print(f"error: {error}", file=sys.stderr)
+    return typer.Exit(error.exit_code)
 
 
 def configure_log() -> None:
@@ -80,7 +107,9 @@ def configure_log() -> None:
 
 def read_config(path: Path, overrides: list[str] | None) -> configs.Config:
     """The config that `--config` and `--set` describe."""
-    return configs.load(path, overrides or ())
+    config = configs.load(path, overrides or ())
+    storage.configure(config.storage)
+    return config
 
 
 def days(first: dt.datetime, last: dt.datetime) -> list[dt.date]:
@@ -109,9 +138,28 @@ def local_time(time: dt.datetime, config: configs.Config) -> dt.datetime:
     return time.replace(tzinfo=ZoneInfo(config.time_zone))
 
 
+def duration(option: str, text: str) -> dt.timedelta:
+    """A duration of the command line; raises ConfigError, naming the option, for anything else."""
+    try:
+        return pydantic.TypeAdapter(Duration).validate_python(text)
+    except pydantic.ValidationError:
+        raise ConfigError(option, expected="a duration such as 90s, 30m, 12h or 7d", found=text) from None
+
+
+def written_to(
+    config: configs.Config, section: Literal["samples", "scoring"], output: str | None
+) -> configs.Config:
+    """The config with a section's table where `--output` says, if it says so, and no catalog involved."""
+    if output is None:
+        return config
+    section_there = getattr(config, section).model_copy(update={"table": output, "catalog": None})
+    return config.model_copy(update={section: section_there})
+
+
 def spark_settings(config: configs.Config) -> dict[str, Any]:
     """The settings of a job's SparkSession that its results depend on, whatever the cluster's defaults."""
-    return {
+    hive = {"spark.sql.catalogImplementation": "hive"} if config.uses_catalog else {}
+    return hive | {
         "spark.app.name": f"esmm-{config.name}",
         # Days and hours are worked out from the config's time zone; the session's must not interfere.
         "spark.sql.session.timeZone": "UTC",

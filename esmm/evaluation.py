@@ -22,11 +22,10 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm import inputs, statements
+from esmm import inputs, statements, tables
 from esmm.config import Config, Log
 from esmm.errors import DataError
 from esmm.metrics import Additive, Agreement, Floats, Metrics, TaskMetrics
-from esmm.publish import Table
 from esmm.scoring import PREDICTIONS
 
 POPULARITY_PRIOR = 20.0
@@ -78,9 +77,9 @@ class _Sums(Additive):
             self.pcvr.update(rows["weight"], rows["pcvr"], pcvr)
 
 
-def days_before(config: Config, day: dt.date) -> list[dt.date]:
+def days_before(spark: SparkSession, config: Config, day: dt.date) -> list[dt.date]:
     """The published days before a day, from which popularity may be learnt."""
-    return [earlier for earlier in Table(config.samples.table).days() if earlier < day]
+    return [earlier for earlier in tables.samples(config, spark).days() if earlier < day]
 
 
 def held_out(spark: SparkSession, config: Config, days: Sequence[dt.date]) -> DataFrame:
@@ -88,7 +87,7 @@ def held_out(spark: SparkSession, config: Config, days: Sequence[dt.date]) -> Da
 
     Raises DataError, naming the day, where one is missing, empty, or without some of its unclicked exposures.
     """
-    table = Table(config.samples.table)
+    table = tables.samples(config, spark)
     for day in days:
         kept = table.manifest(day).facts.get("keep_unclicked", 1.0)
         if kept < 1:

@@ -10,15 +10,16 @@ keeps its place and says why in reject_reason; the statements in sql/ skip it, c
 (original, JSON).
 """
 
+import copy
 import datetime as dt
 import re
 from collections.abc import Iterable, Mapping
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from esmm import sources
 from esmm.config import Config, Feature, IdFeature, Log
 from esmm.errors import ConfigError, DataError
 from esmm.schema import ABSENT
@@ -28,7 +29,6 @@ ALWAYS = -(2**63)
 
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _SIGN_BIT_CLEARED = 9223372036854775807
-_FORMATS = {"parquet": "Parquet", "csv": "CSV", "json": "JSON"}
 _MICROS = {"seconds": 1_000_000, "milliseconds": 1_000}
 
 
@@ -44,6 +44,13 @@ def contract_id(column: Column, kind: T.DataType, where: str) -> Column:
         hashed = F.xxhash64(column).bitwiseAND(F.lit(_SIGN_BIT_CLEARED))
         return F.when(column.isNull() | (column == ""), F.lit(ABSENT)).otherwise(hashed)
     raise DataError(where, expected="integers or strings as ids", found=kind.simpleString())
+
+
+def kind_of_ids(kind: T.DataType) -> str:
+    """What ids of a type are to a person: integers of any width are one kind, since equal ones stay equal."""
+    if isinstance(kind, _INTEGERS):
+        return "integers"
+    return "strings" if isinstance(kind, T.StringType) else kind.simpleString()
 
 
 def contract_value(column: Column, kind: T.DataType, name: str, feature: Feature) -> Column:
@@ -62,29 +69,7 @@ class Input:
     def __init__(self, spark: SparkSession, name: str, log: Log, time_zone: str = "UTC") -> None:
         self.name, self.log = name, log
         self.time_zone = log.time_zone or time_zone
-        try:
-            self.frame = self._opened(spark)
-        except AnalysisException as error:
-            missing = error.getErrorClass() in ("PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
-            found = "nothing there" if missing else str(error).splitlines()[0]
-            what = f"{_FORMATS[log.format]} files" if log.path else "a table of the catalog"
-            raise DataError(f"{name}.{'path' if log.path else 'table'}", expected=what,
-                            found=f"{found} ({log.source})") from None  # fmt: skip
-
-    def _opened(self, spark: SparkSession) -> DataFrame:
-        log = self.log
-        if log.path is None:
-            return spark.table(log.source)
-        if log.format == "parquet":
-            return spark.read.parquet(log.path)
-        # Names from the files, types from the config: an inferred type changes with the day's data.
-        reader = spark.read.format(log.format).options(header=True, mode="FAILFAST", enforceSchema=False)
-        names = reader.option("primitivesAsString", True).load(log.path).schema
-        unknown = next((column for column in log.types if column not in names.names), None)
-        if unknown is not None:
-            raise ConfigError(f"{self.name}.types", expected=f"columns of {log.path}", found=f"'{unknown}'")
-        fields = [f"`{field.name}` {log.types.get(field.name, 'string')}" for field in names]
-        return reader.schema(", ".join(fields)).load(log.path)
+        self.frame = sources.opened(spark, name, log)
 
     def column(self, role: str) -> str:
         """The name of the column that plays a role; raises DataError where the log has none such."""
@@ -108,6 +93,19 @@ class Input:
         column = self.column(role)
         return contract_id(F.col(column), self.kind(column, role), f"{self.name}.columns.{role}")
 
+    def check_ids(self, role: str, other: "Input", other_role: str) -> None:
+        """Raise DataError where the role's ids are of another kind than those of another log.
+
+        A string hashes otherwise than the integer that it spells: every event would be an orphan, silently.
+        """
+        own, others = (
+            kind_of_ids(source.kind(source.column(name), name))
+            for source, name in ((self, role), (other, other_role))
+        )
+        if own != others:
+            expected = f"{others}, as {other.name} has in {other.column(other_role)}"
+            raise DataError(f"{self.name}.columns.{role}", expected=expected, found=own)
+
     def time(self) -> Column:
         """The event's time in microseconds; null where the log's is null or cannot be read."""
         column, unit = self.column("time"), self.log.time_unit
@@ -121,8 +119,14 @@ class Input:
             letters = re.sub(r"'[^']*'", "", self.log.time_pattern)
             says_its_zone = any(letter in letters for letter in "VzOXx")
             return F.unix_micros(read if says_its_zone else F.to_utc_timestamp(read, self.time_zone))
+        if unit in _MICROS and isinstance(kind, _INTEGERS):
+            # Widened first: an int32's seconds have no room for microseconds, and Spark would wrap them around.
+            return F.try_multiply(F.col(column).cast("bigint"), F.lit(_MICROS[unit]).cast("bigint"))
         if unit in _MICROS and isinstance(kind, T.NumericType):
-            return (F.col(column) * _MICROS[unit]).cast("bigint")
+            exact = F.col(column).cast("double") if isinstance(kind, T.FloatType) else F.col(column)
+            scaled = exact * _MICROS[unit]
+            # As bigint, NaN would be the year 1970 and infinity the end of time; NaN is the largest number here.
+            return F.when(F.abs(scaled) < 2.0**63, scaled.cast("bigint"))
         expected = {"timestamp": "timestamps", "text": "strings"}.get(unit, f"numbers ({unit})")
         raise DataError(where, expected=expected, found=kind.simpleString())
 
@@ -135,7 +139,7 @@ class Input:
         return F.col(day).cast("string")
 
     def between(self, first: int, last: int) -> "Input":
-        """Leave out what the storage can tell is not of times in [first, last] (microseconds).
+        """The same log without what the storage can tell is not of times in [first, last] (microseconds).
 
         Where the config names a day_column, whole directories of days; else, where times are timestamps or
         numbers, row groups. Rows without a time stay, to be rejected.
@@ -146,18 +150,24 @@ class Input:
             # A day of some zone can begin or end up to 14 hours away from UTC's.
             start, end = days[0] - dt.timedelta(days=1), days[1] + dt.timedelta(days=1)
             self.filed_on()
-            self.frame = self.frame.where(F.col(day).between(F.lit(str(start)), F.lit(str(end))))
             # Not by time as well: a row that is filed under a wrong day is to be rejected, not overlooked.
-            return self
+            return self._where(F.col(day).between(F.lit(str(start)), F.lit(str(end))))
         column, unit = self.column("time"), self.log.time_unit
         if unit == "timestamp" and isinstance(self.kind(column, "time"), T.TimestampType):
             bounds = [F.lit(dt.datetime.fromtimestamp(value / 1e6, dt.UTC)) for value in (first, last)]
         elif unit in _MICROS:
-            bounds = [F.lit(first // _MICROS[unit]), F.lit(last // _MICROS[unit] + 1)]
+            # As bigint, whatever the column's width: Spark compares in the wider type, and still prunes.
+            bounds = [
+                F.lit(value).cast("bigint") for value in (first // _MICROS[unit], last // _MICROS[unit] + 1)
+            ]
         else:
             return self
-        self.frame = self.frame.where(F.col(column).isNull() | F.col(column).between(*bounds))
-        return self
+        return self._where(F.col(column).isNull() | F.col(column).between(*bounds))
+
+    def _where(self, condition: Column) -> "Input":
+        part = copy.copy(self)
+        part.frame = self.frame.where(condition)
+        return part
 
     def feature(self, name: str, feature: Feature) -> Column:
         """The feature's column as the samples hold it: int64, or float32 with null as 0."""

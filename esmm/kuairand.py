@@ -1,6 +1,7 @@
 """KuaiRand's CSV files, as their authors publish them, to the logs that the pipeline takes.
 
     counts = import_logs(config, Path("KuaiRand-Pure/data"))       # {"exposures": 94_784, "clicks": 41_503, …}
+    days(Path("KuaiRand-Pure/data"))                               # [date(2022, 4, 25), …, date(2022, 4, 30)]
 
     log_standard*.csv[.gz]            an impression of a video   ─▶ logs.exposures, logs.clicks, logs.purchases
     video_features_basic*.csv[.gz]    a video                    ─▶ logs.items
@@ -19,6 +20,7 @@ says so. An engagement without a click is imported too, as the orphan that it is
 Files are read and written in batches: what is in memory does not grow with them.
 """
 
+import datetime as dt
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -91,6 +93,25 @@ def import_logs(config: Config, folder: Path, logs: str = STANDARD_LOGS) -> dict
         if empty:
             raise DataError(str(folder), expected=f"rows to make {', '.join(empty)} of", found="only headers")
     return counts
+
+
+def days(folder: Path, logs: str = STANDARD_LOGS) -> list[dt.date]:
+    """The days that the rows of the log files are filed under (`date`), in order.
+
+    A few of a day's rows are of the hour before it began: by their times there would be one day more. Raises
+    DataError as `import_logs` does.
+    """
+    found: set[dt.date] = set()
+    for file in _files(folder, logs):
+        for rows in _batches(file, {"date": pa.int64()}):
+            for value in pc.unique(rows["date"]).to_pylist():
+                try:
+                    found.add(dt.date.fromisoformat(str(value)))
+                except ValueError:
+                    raise DataError(
+                        str(file), expected="days as YYYYMMDD in date", found=str(value)
+                    ) from None
+    return sorted(found)
 
 
 def events(rows: pa.Table) -> dict[str, pa.Table]:

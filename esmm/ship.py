@@ -5,12 +5,15 @@ spark-submit.sh runs this file alone, by its path, and passes what it prints to 
     $ python -I esmm/ship.py /path/of/the/repository
     /path/of/the/repository/build/ship/esmm-1f0c5e6a7b8d9c2e.zip
 
-So it imports nothing but the standard library.
+So it imports nothing but the standard library. Where the repository cannot be written to, the zip goes to a
+directory of the user's own in TMPDIR.
 """
 
+import errno
 import hashlib
 import os
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -18,7 +21,7 @@ PACKAGES = ("esmm", "sql")
 
 
 def ship(root: Path) -> Path:
-    """Zip the packages of `root`, where build/ship does not hold that very zip already; returns its path.
+    """Zip the packages of `root`, where that very zip is not there already; returns its path.
 
     Equal contents give an equal name and equal bytes, and a zip is never changed once it has its name: jobs
     that start at the same time can share it.
@@ -30,7 +33,16 @@ def ship(root: Path) -> Path:
         if path.is_file() and "__pycache__" not in path.parts
     ]
     digest = hashlib.sha256(repr(contents).encode()).hexdigest()
-    target = root / "build/ship" / f"esmm-{digest[:16]}.zip"
+    name = f"esmm-{digest[:16]}.zip"
+    try:
+        return _written(root / "build/ship" / name, contents)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return _written(_own_directory() / name, contents)
+
+
+def _written(target: Path, contents: list[tuple[str, bytes]]) -> Path:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_suffix(f".{os.getpid()}.tmp")
@@ -40,6 +52,18 @@ def ship(root: Path) -> Path:
                 archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
         unfinished.replace(target)
     return target
+
+
+def _own_directory() -> Path:
+    """A directory in TMPDIR that nobody else can put code into."""
+    path = Path(tempfile.gettempdir(), f"esmm-ship-{os.getuid()}")
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if path.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        sys.exit(
+            f"error: {path}: expected a directory of this user alone, found one that others can write to"
+        )
+    return path
 
 
 if __name__ == "__main__":

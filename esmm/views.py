@@ -1,13 +1,14 @@
 """Views of the logs that the statements build on: items, users, and events of the times that matter.
 
-logs = open_logs(spark, config)                       # complains about what is missing or empty
+logs = open_logs(spark, config)                       # complains about what is missing, empty or of two kinds
 register_entities(spark, config)                      # items, users: one row a version
 register_events(spark, config, logs, starts, ends)    # raw_exposures, raw_clicks, raw_purchases, events
 """
 
 import datetime as dt
 
-from pyspark.sql import SparkSession
+import structlog
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm import inputs, statements
@@ -18,6 +19,8 @@ from esmm.inputs import Input
 
 KINDS = {"exposure": 0, "click": 1, "purchase": 2}
 """An event's kind as the statements know it; of one time, events come in this order."""
+
+log = structlog.get_logger()
 
 _LOGS = {"exposure": "exposures", "click": "clicks", "purchase": "purchases"}
 _FAR_FUTURE = micros(dt.datetime(2200, 1, 1, tzinfo=dt.UTC))
@@ -30,46 +33,66 @@ def open_log(spark: SparkSession, config: Config, name: str) -> Input:
 
 
 def open_logs(spark: SparkSession, config: Config) -> dict[str, Input]:
-    """The logs of events, by kind, whole; raises DataError where one is missing or empty."""
+    """The logs of events, by kind, whole.
+
+    Raises DataError where one is missing or empty, or has ids of another kind than the log of exposures.
+    """
     logs = {kind: open_log(spark, config, name) for kind, name in _LOGS.items()}
-    for log in logs.values():
-        log.column("time")
-        if log.frame.isEmpty():
-            field = "path" if log.log.path else "table"
-            raise DataError(f"{log.name}.{field}", expected="at least one row", found="an empty log")
+    exposures = logs["exposure"]
+    for kind, source in logs.items():
+        source.column("time")
+        source.check_ids("user_id", exposures, "user_id")
+        source.check_ids("item_id", exposures, "item_id")
+        if kind != "exposure" and source.has("exposure_id"):
+            source.check_ids("exposure_id", exposures, "event_id")
+        if source.frame.isEmpty():
+            field = "path" if source.log.path else "table"
+            raise DataError(f"{source.name}.{field}", expected="at least one row", found="an empty log")
     return logs
 
 
 def register_entities(spark: SparkSession, config: Config) -> None:
-    """Create the views items and users: one row a version of an id, its features in a struct."""
-    features = inputs.features_of(config, "items")
-    items = inputs.entities(open_log(spark, config, "items"), "item_id", features)
+    """Create the views items and users: one row a version of an id, its features in a struct.
+
+    Raises DataError where their log is missing, or has ids of another kind than the log of exposures.
+    """
+
+    def opened(name: str, role: str) -> DataFrame:
+        source = open_log(spark, config, name)
+        source.check_ids(role, open_log(spark, config, "exposures"), role)
+        return inputs.entities(source, role, inputs.features_of(config, name))
+
+    items = opened("items", "item_id")
     if config.logs.users is None:
         users = items.where(F.lit(False)).withColumn("features", inputs.feature_struct([]))
     else:
-        features = inputs.features_of(config, "users")
-        users = inputs.entities(open_log(spark, config, "users"), "user_id", features)
+        users = opened("users", "user_id")
     for name, raw in (("items", items), ("users", users)):
         raw.createOrReplaceTempView(f"raw_{name}")
         statements.run(spark, "01_entities", {"raw": f"raw_{name}"}).createOrReplaceTempView(name)
 
 
+def reach(config: Config, kind: str, starts_at: int, ends_at: int) -> tuple[int, int]:
+    """The times of a kind of event that matter for samples in [starts_at, ends_at), first and last.
+
+    Behaviour back to the longest look-back, causes back to both windows before the start (or the effects of the
+    first hours would look like orphans), and effects up to both windows after the end. Two days more before all
+    that: whether an event is a copy, or over the cap, hangs on what came before it on its day or the day before.
+    """
+    windows = micros(config.attribution.click_window + config.attribution.purchase_window)
+    lists = [behaviour for behaviour in config.lists.values() if behaviour.event == kind]
+    # Statistics look back 30 days from the first day's start; that day may have begun 25 hours before.
+    known = [micros(dt.timedelta(days=32))] if config.statistics else []
+    back = max([windows, *known, *(micros(behaviour.look_back) for behaviour in lists)])
+    return starts_at - back - micros(dt.timedelta(days=2)), ends_at + windows
+
+
 def register_events(
     spark: SparkSession, config: Config, logs: dict[str, Input], starts_at: int, ends_at: int
 ) -> None:
-    """Create the views raw_exposures, raw_clicks, raw_purchases and events, of the times that matter.
-
-    What matters for samples in [starts_at, ends_at): behaviour back to the longest look-back, causes back to
-    both windows before the start (or the effects of the first hours would look like orphans), and effects up
-    to both windows after the end.
-    """
-    windows = micros(config.attribution.click_window + config.attribution.purchase_window)
+    """Create the views raw_exposures, raw_clicks, raw_purchases and events, of the times that `reach` names."""
     for kind, log in logs.items():
-        lists = [behaviour for behaviour in config.lists.values() if behaviour.event == kind]
-        # Statistics look back 30 days from the first day's start; that day may have begun 25 hours before.
-        known = [micros(dt.timedelta(days=32))] if config.statistics else []
-        back = max([windows, *known, *(micros(behaviour.look_back) for behaviour in lists)])
-        first, last = starts_at - back, ends_at + windows
+        first, last = reach(config, kind, starts_at, ends_at)
         features = inputs.features_of(config, "exposures") if kind == "exposure" else {}
         raw = inputs.events(log.between(first, last), features)
         matters = F.col("reject_reason").isNotNull() | F.col("event_at").between(first, last)
@@ -82,6 +105,24 @@ def register_events(
 
 
 def logs_end(logs: dict[str, Input], since: int) -> int:
-    """The time of the latest event since a time, in microseconds; 0 where there is none."""
-    latest = [log.between(since, _FAR_FUTURE).frame.agg(F.max(log.time())).first() for log in logs.values()]
-    return max((row[0] for row in latest if row is not None and row[0] is not None), default=0)
+    """The time of the latest event since a time, in microseconds; 0 where there is none.
+
+    What claims to come from the future says nothing about how far the logs reach: it is left out, with a warning.
+    """
+    now, latest = micros(_now()), [0]
+    for source in logs.values():
+        time = source.time()
+        found = source.between(since, _FAR_FUTURE).frame.agg(
+            F.max(F.when(time <= now, time)).alias("latest"), F.count_if(time > now).alias("later")
+        )
+        [row] = found.collect()
+        latest.append(row["latest"] or 0)
+        if row["later"]:
+            log.warning(
+                "events in the future, ignored for the end of the logs", log=source.name, events=row["later"]
+            )
+    return max(latest)
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)

@@ -1,6 +1,6 @@
 """Held-out days, scored by a model, to its metrics: a table, evaluation.json and evaluation.html.
 
-spark-submit.sh jobs/evaluate.py --config conf/demo.yaml --from 2026-04-01 --to 2026-04-01
+spark-submit.sh jobs/evaluate.py --config conf/demo.yaml --from 2026-03-31 --to 2026-03-31
 """
 
 from typing import Annotated
@@ -9,7 +9,7 @@ import typer
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from esmm import cli, evaluation, registry, report, scoring
+from esmm import claims, cli, evaluation, registry, report, scoring
 
 Version = Annotated[str | None, typer.Option("--model", help="The model's version; by default, the latest.")]
 
@@ -25,20 +25,21 @@ def main(
     config = cli.read_config(config_file, overrides)
     days = cli.days(first, last)
     version = registry.resolve(config.scoring.models, version)
-    spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
-    try:
-        samples = evaluation.held_out(spark, config, days)
-        found = evaluation.evaluate(
-            spark,
-            config,
-            scoring.with_predictions(samples, config, version),
-            model=version,
-            days=days,
-            popularity_days=evaluation.days_before(config, days[0]),
-        )
-        page = report.write(config, found)
-    finally:
-        spark.stop()
+    with claims.directory_claimed(config.evaluation.directory, claims.new_run()):
+        spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
+        try:
+            samples = evaluation.held_out(spark, config, days)
+            found = evaluation.evaluate(
+                spark,
+                config,
+                scoring.with_predictions(samples, config, version),
+                model=version,
+                days=days,
+                popularity_days=evaluation.days_before(spark, config, days[0]),
+            )
+            page = report.write(config, found)
+        finally:
+            spark.stop()
     Console().print(report.table(found))
     print(*report.auc_lines(found), page, sep="\n")
 

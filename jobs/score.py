@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from pyspark.sql import SparkSession
 
-from esmm import cli, registry, scoring
-from esmm.publish import Table
+from esmm import cli, registry, scoring, tables
 
 Date = Annotated[
     dt.datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="The day to score.", show_default=False)
@@ -30,15 +29,16 @@ def main(
     overrides: cli.Overrides = None,
     as_of: AsOf = None,
     version: Version = None,
+    output: cli.Output = None,
 ) -> None:
     """Score every candidate and publish the day's scores."""
-    config = cli.read_config(config_file, overrides)
+    config = cli.written_to(cli.read_config(config_file, overrides), "scoring", output)
     version = registry.resolve(config.scoring.models, version)
     time = cli.local_time(as_of or date, config)
     spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
     try:
         manifest = scoring.score(spark, config, date.date(), time, version)
-        table = Table(config.scoring.table)
+        table = tables.scores(config, spark)
         print(f"{manifest.rows} rows in {config.scoring.table} for {manifest.day}; the first:")
         spark.read.parquet(*table.files([manifest.day])).orderBy("user_id", "rank").show(10, truncate=False)
     finally:

@@ -1,6 +1,6 @@
 """A simulated market's logs, with the true probabilities beside them.
 
-spark-submit.sh jobs/simulate_logs.py --config conf/demo.yaml    # needs no Spark: python does too
+spark-submit.sh jobs/simulate_logs.py --config conf/demo.yaml    # needs no Spark: .venv/bin/python does too
 """
 
 import structlog

@@ -1,8 +1,8 @@
 """Samples to a model: ESMM, trained by Horovod ranks, and published with its manifest.
 
 spark-submit.sh jobs/train.py --config conf/demo.yaml --from 2026-03-24 --to 2026-03-30
-horovodrun -np 2 --gloo python jobs/train.py --config conf/demo.yaml --from 2026-03-24 --to 2026-03-30
-python jobs/train.py --config conf/demo.yaml --samples plan.json
+.venv/bin/horovodrun -np 2 --gloo .venv/bin/python jobs/train.py --config conf/demo.yaml --samples build/demo/samples
+.venv/bin/python jobs/train.py --config conf/demo.yaml --samples plan.json
 """
 
 import datetime as dt
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from pyspark.sql import SparkSession
 
-from esmm import cli, schema
+from esmm import cli, schema, tables
 from esmm.distributed import launch, spark_ranks
 from esmm.errors import ConfigError
 from esmm.plan import ReadingPlan, make_plan
@@ -42,16 +42,18 @@ def main(
         raise ConfigError("--from and --to", expected="both or neither", found="one of them")
     days = cli.days(first, last) if first and last else []
 
-    def plan() -> ReadingPlan:
-        return make_plan(samples or config.samples.table, days or None, schema.training_columns(config))
+    def plan(spark: SparkSession | None = None) -> ReadingPlan:
+        source = samples or (
+            tables.samples(config, spark) if config.samples.catalog else config.samples.table
+        )
+        return make_plan(source, days or None, schema.training_columns(config))
 
     if not launch.under_spark_submit():
         result = launch.in_this_process(config, plan, days)
     else:
-        reading = plan()
         spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
         try:
-            result = spark_ranks.run(spark.sparkContext, config, reading, days)
+            result = spark_ranks.run(spark.sparkContext, config, plan(spark), days)
         finally:
             spark.stop()
     if result is not None:

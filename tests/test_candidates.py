@@ -47,14 +47,19 @@ def logs(config: Config) -> None:
 @pytest.mark.usefixtures("logs")
 def test_a_candidate_has_the_features_of_a_sample_of_that_moment(spark: SparkSession, config: Config) -> None:
     """Exposure 1 shows item 7 to user 1 at midnight: but for the clock and the device, the same row."""
-    samples.build(spark, config, DAYS[1:2], allow_immature=True)
+    samples.build(spark, config, DAYS[1:2], allow_immature=True).or_raise()
     [sample] = spark.read.parquet(*Table(config.samples.table).files(DAYS[1:2])).collect()
     write_candidates(config, user_id=[1], item_id=[7])
     [candidate] = described(spark, config)
-    assert candidate["clicked_item"] == [4, 3, -1, -1, -1]
+    assert candidate["clicked_item"] == [4, 3]
+    assert sample["clicked_item"] == [4, 3, -1, -1, -1]
     for column in schema.feature_columns(config):
+        value = candidate[column.name]
+        if column.length is not None:
+            padding = 0.0 if column.name.endswith("weight") else -1
+            value = value + [padding] * (column.length - len(value))
         if column.name != "hour":
-            assert candidate[column.name] == sample[column.name], column.name
+            assert value == sample[column.name], column.name
     assert (sample["hour"], candidate["hour"]) == (0, 20)
 
 
@@ -63,7 +68,7 @@ def test_as_of_a_later_time_later_clicks_are_known(spark: SparkSession, config: 
     write_candidates(config, user_id=[1], item_id=[7])
     later = dt.datetime.combine(DAYS[1], dt.time(0, 1), ZoneInfo("Europe/Paris"))
     [candidate] = described(spark, config, later)
-    assert candidate["clicked_item"] == [5, 4, 3, -1, -1]
+    assert candidate["clicked_item"] == [5, 4, 3]
 
 
 @pytest.mark.usefixtures("logs")
@@ -71,8 +76,7 @@ def test_unknown_users_and_items_are_there_with_absent_features(spark: SparkSess
     write_candidates(config, user_id=[1, 99_999], item_id=[88_888, 7])
     known, unknown = described(spark, config)
     assert (known["item"], known["seller"], known["price"]) == (88_888, -1, 0.0)
-    assert unknown["clicked_item"] == [-1] * 5
-    assert unknown["clicked_weight"] == [0.0] * 5
+    assert unknown["clicked_item"] == unknown["clicked_weight"] == []
     assert unknown["segment"] == -1
 
 
@@ -93,12 +97,30 @@ def test_a_column_of_the_candidates_goes_before_the_configs_value(
     assert fixed["device"] != own["device"]
 
 
-@pytest.mark.usefixtures("logs")
 def test_string_ids_come_back_as_they_are(spark: SparkSession, config: Config) -> None:
+    write_logs(config, [Event(1, 1, 7, MIDNIGHT)], [Event(10, 1, 3, MIDNIGHT)], [Event(20, 1, 3, MIDNIGHT)])
+    for log in (
+        config.logs.exposures,
+        config.logs.clicks,
+        config.logs.purchases,
+        config.logs.items,
+        config.logs.users,
+    ):
+        assert log is not None
+        with_string_ids(Path(log.source) / "part-0.parquet")
     write_candidates(config, user_id=["u1"], item_id=["i1"])
     [row] = described(spark, config)
     assert row["passthrough"].asDict() == {"user_id": "u1", "item_id": "i1"}
     assert row["user_id"] > 0
+
+
+def with_string_ids(file: Path) -> None:
+    """Rewrite a log's users and items as strings."""
+    table = pq.read_table(file)
+    for place, name in enumerate(table.column_names):
+        if name in ("user_id", "item_id"):
+            table = table.set_column(place, name, table[name].cast(pa.string()))
+    pq.write_table(table, file)
 
 
 @pytest.mark.usefixtures("logs")
@@ -134,3 +156,28 @@ class TestBadInput:
         assert message.startswith(
             "features.device.at_scoring: expected a value for scoring, found none, and "
         )
+
+    @pytest.mark.parametrize("column", ["user_id", "item_id"])
+    def test_ids_of_another_kind(self, spark: SparkSession, config: Config, column: str) -> None:
+        ids: dict[str, list[Any]] = {"user_id": [1], "item_id": [7]}
+        message = self.refused(spark, config, DataError, **(ids | {column: ["x"]}))
+        expected = f"integers, as logs.exposures has in {column}"
+        assert message == f"scoring.candidates.columns.{column}: expected {expected}, found strings"
+
+    def test_a_feature_of_another_kind(self, spark: SparkSession, config: Config) -> None:
+        message = self.refused(spark, config, DataError, user_id=[1], item_id=[7], device=[3])
+        assert message == (
+            "scoring.candidates: expected strings in 'device', as logs.exposures has, found integers"
+        )
+
+    def test_a_value_for_scoring_that_the_logs_column_cannot_hold(
+        self, spark: SparkSession, config: Config
+    ) -> None:
+        """The log's devices are numbers: `phone` is none, and would silently be no device at all."""
+        file = Path(config.logs.exposures.source) / "part-0.parquet"
+        table = pq.read_table(file)
+        place = table.column_names.index("device")
+        pq.write_table(table.set_column(place, "device", pa.array([3])), file)
+        message = self.refused(spark, config, ConfigError, user_id=[1], item_id=[7])
+        expected = "a value of the log's type, bigint"
+        assert message == f"features.device.at_scoring: expected {expected}, found 'phone'"

@@ -2,8 +2,10 @@
 
 import datetime as dt
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from esmm import cli
@@ -22,16 +24,86 @@ def test_an_error_is_one_line_and_its_exit_code(kind: type[JobError], code: int)
     assert result.stdout == ""
 
 
-def test_success_is_zero_and_wrong_usage_is_two() -> None:
+def test_success_is_zero() -> None:
     def main(config_file: cli.ConfigFile, overrides: cli.Overrides = None) -> None:
         assert config_file == Path("a.yaml")
         assert overrides == ["x=1", "y.z=2"]
 
     app = cli.job(main)
     assert CliRunner().invoke(app, ["--config", "a.yaml", "--set", "x=1", "--set", "y.z=2"]).exit_code == 0
-    assert CliRunner().invoke(app, []).exit_code == 2
-    assert CliRunner().invoke(app, ["--config", "a.yaml", "--nope"]).exit_code == 2
     assert "--set" in CliRunner().invoke(app, ["--help"]).stdout
+
+
+Number = Annotated[int, typer.Option("--number")]
+MISUSED = {
+    "nothing": ([], "--config: expected a value, found none"),
+    "no value": (["--config"], "--config: expected a value, found none"),
+    "no day": (["--config", "a", "--from", "today"], "--from: expected YYYY-MM-DD, found 'today'"),
+    "no day, by =": (["--config", "a", "--from=2026-3"], "--from: expected YYYY-MM-DD, found '2026-3'"),
+    "an unknown option": (
+        ["--config", "a", "--fom", "2026-03-24"],
+        "--fom: expected an option of this job (nearest: --from), found an unknown one",
+    ),
+    "too much": (
+        ["--config", "a", "--from", "2026-03-24", "2026-03-25"],
+        "command line: expected options alone, found 2026-03-25",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISUSED)
+def test_wrong_usage_is_one_line_and_two(case: str) -> None:
+    def main(config_file: cli.ConfigFile, first: cli.FirstDay, number: Number = 1) -> None:
+        raise AssertionError("not reached")
+
+    arguments, line = MISUSED[case]
+    result = CliRunner().invoke(cli.job(main), arguments)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {line}\n"
+    assert result.stdout == ""
+
+
+def test_a_number_that_is_none() -> None:
+    """The words are pydantic's, whatever they are."""
+
+    def main(number: Number = 1) -> None:
+        raise AssertionError("not reached")
+
+    result = CliRunner().invoke(cli.job(main), ["--number", "x"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --number: expected a valid integer")
+    assert result.stderr.endswith(", found 'x'\n")
+
+
+def test_what_the_system_refuses_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    def main() -> None:
+        (tmp_path / "file/table").mkdir()
+
+    result = CliRunner().invoke(cli.job(main), [])
+    assert result.exit_code == 1
+    expected = "a path that can be read and written"
+    assert result.stderr == f"error: {tmp_path}/file/table: expected {expected}, found Not a directory\n"
+
+
+@pytest.mark.parametrize("bug", [AssertionError("ranks differ"), TypeError("None"), KeyError("ds")])
+def test_a_bug_keeps_its_traceback(bug: Exception) -> None:
+    def main() -> None:
+        raise bug
+
+    result = CliRunner().invoke(cli.job(main), [])
+    assert result.exception is bug
+    assert result.stderr == ""
+
+
+def test_the_traceback_of_a_mistake_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main() -> None:
+        raise DataError("logs.clicks", expected="rows", found="none")
+
+    monkeypatch.setenv("ESMM_TRACEBACK", "1")
+    result = CliRunner().invoke(cli.job(main), [])
+    assert isinstance(result.exception, DataError)
 
 
 def test_days_are_both_ends_and_all_between() -> None:

@@ -187,11 +187,11 @@ def test_held_out_samples_are_those_of_the_days(spark: SparkSession, config: Con
     assert names == {f"exposure {seed}/{number}" for seed in (2, 3) for number in range(10)}
 
 
-def test_the_days_before_are_the_published_ones(config: Config) -> None:
+def test_the_days_before_are_the_published_ones(spark: SparkSession, config: Config) -> None:
     for day in (EARLIER[0], DAY):
         publish(config, day, drawn(5, 1))
-    assert days_before(config, DAY) == [EARLIER[0]]
-    assert days_before(config, EARLIER[0]) == []
+    assert days_before(spark, config, DAY) == [EARLIER[0]]
+    assert days_before(spark, config, EARLIER[0]) == []
 
 
 def test_a_missing_or_empty_day_is_an_error(spark: SparkSession, config: Config) -> None:

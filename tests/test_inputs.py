@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm import inputs
+from esmm import failures, inputs
 from esmm.config import Log
 from esmm.errors import ConfigError, DataError
 from esmm.inputs import Input
@@ -45,6 +45,10 @@ PARQUET = {
         {"time_zone": "UTC"},
     ),
     "seconds": ([m // 1_000_000 for m in MICROS], {"time_unit": "seconds"}),
+    "seconds in 32 bits": (
+        pa.array([m // 1_000_000 for m in MICROS], pa.int32()),
+        {"time_unit": "seconds"},
+    ),
     "seconds with a fraction": ([m / 1e6 for m in MICROS], {"time_unit": "seconds"}),
     "milliseconds": ([m // 1_000 for m in MICROS], {"time_unit": "milliseconds"}),
     "text of the config's zone": (LOCAL, {"time_unit": "text"}),
@@ -68,6 +72,32 @@ def test_times(spark: SparkSession, tmp_path: Path, case: str) -> None:
     assert [row["reject_reason"] for row in found] == [None, None]
 
 
+def test_numbers_that_are_no_time_are_unreadable(spark: SparkSession, tmp_path: Path) -> None:
+    """Microseconds taken for seconds would wrap around in int64; NaN would be 1970, infinity the end of time."""
+    for case, values in (
+        ("whole", pa.array([MICROS[0], MICROS[0] // 1_000_000])),
+        ("fractions", pa.array([float("nan"), MICROS[0] / 1e6])),
+        ("infinite", pa.array([float("inf"), MICROS[0] / 1e6])),
+    ):
+        directory = tmp_path / case
+        directory.mkdir()
+        found = rows(spark, Log(path=write(directory, **IDS, time=values), time_unit="seconds"))
+        by_event = {row["event_id"]: (row["event_at"], row["reject_reason"]) for row in found}
+        assert by_event == {1: (None, "unreadable time"), 2: (MICROS[0], None)}
+
+
+@pytest.mark.parametrize("last", [MICROS[0] + 1, 7 * 10**15])
+def test_seconds_in_32_bits_are_pruned_by_bounds_that_have_no_room_in_them(
+    spark: SparkSession, tmp_path: Path, last: int
+) -> None:
+    path = write(tmp_path, **IDS, time=pa.array([m // 1_000_000 for m in MICROS], pa.int32()))
+    log = Input(spark, "logs.clicks", Log(path=path, time_unit="seconds"), "UTC")
+    frame = log.between(MICROS[0], last).frame
+    assert [row["event_id"] for row in frame.collect()] == ([1] if last < MICROS[1] else [1, 2])
+    assert "GreaterThanOrEqual(time,1774744200)" in frame._jdf.queryExecution().executedPlan().toString()
+    assert log.frame.count() == 2, "the log itself is still whole"
+
+
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_text_files(spark: SparkSession, tmp_path: Path, form: str, zipped: bool) -> None:
@@ -87,6 +117,61 @@ def test_text_files(spark: SparkSession, tmp_path: Path, form: str, zipped: bool
     found = rows(spark, log)
     assert {(row["item_id"], row["event_at"]) for row in found} == {(100, MICROS[0]), (200, MICROS[1])}
     assert all(row["user_id"] > 1_000_000 for row in found), "strings are hashed"
+
+
+LINES = {
+    "a CSV with a column too few": ("csv", "user_id,item_id,time\nu1,100,t\nu2,200\n", "u2,200"),
+    "a CSV with a column too many": ("csv", "user_id,item_id,time\nu1,100,t,x\n", "u1,100,t,x"),
+    "a value that is not of its type": ("csv", "user_id,item_id,time\nu1,one,t\n", "u1,one,t"),
+    "a line that is no JSON": (
+        "json",
+        '{"user_id": "u", "item_id": 1, "time": "t"}\n{"user_id": \n',
+        '{"user_id":',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_a_line_that_is_no_row_is_shown_with_its_file(spark: SparkSession, tmp_path: Path, case: str) -> None:
+    """Whatever columns are read: Spark alone overlooks a row's length where they are the first ones."""
+    form, text, line = LINES[case]
+    file = tmp_path / f"a.{form}"
+    file.write_text(text)
+    log = Log(path=str(tmp_path), format=form, types={"item_id": "bigint"}, time_unit="text")
+    frame = inputs.events(Input(spark, "logs.clicks", log, "UTC"), {}).select("item_id")
+    with pytest.raises(Exception, match="Job aborted") as caught:
+        frame.collect()
+    found = failures.explained(caught.value)
+    assert isinstance(found, DataError)
+    assert (found.where, found.found) == (f"file:{file}", line)
+    assert sorted(found.expected.removeprefix("rows of ").split(", ")) == [
+        "item_id bigint", "time string", "user_id string",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "kinds"),
+    [
+        (["u1", "u2"], [1, 2], ("integers, as logs.exposures has in user_id", "strings")),
+        ([1, 2], ["u1", "u2"], ("strings, as logs.exposures has in user_id", "integers")),
+        (pa.array([1, 2], pa.int16()), [1, 2], None),
+    ],
+)
+def test_ids_of_two_kinds_are_refused(
+    spark: SparkSession, tmp_path: Path, own: Any, others: Any, kinds: tuple[str, str] | None
+) -> None:
+    """As strings and as integers they would hash apart, and everything would be an orphan."""
+    for name, ids, column in (("clicks", own, "buyer"), ("exposures", others, "user_id")):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, **{column: ids})
+    clicks = Input(spark, "logs.clicks", Log(path=str(tmp_path / "clicks"), columns={"user_id": "buyer"}))
+    exposures = Input(spark, "logs.exposures", Log(path=str(tmp_path / "exposures")))
+    if kinds is None:
+        clicks.check_ids("user_id", exposures, "user_id")
+        return
+    with pytest.raises(DataError) as caught:
+        clicks.check_ids("user_id", exposures, "user_id")
+    assert str(caught.value) == f"logs.clicks.columns.user_id: expected {kinds[0]}, found {kinds[1]}"
 
 
 def test_a_catalog_table(spark: SparkSession, tmp_path: Path) -> None:
@@ -184,6 +269,13 @@ def test_types_of_columns_that_are_not_there(spark: SparkSession, tmp_path: Path
     (tmp_path / "a.csv").write_text("user_id,item_id\n1,2\n")
     log = Log(path=str(tmp_path), format="csv", types={"price": "double"})
     with pytest.raises(ConfigError, match=r"logs.clicks.types: expected columns of .*, found 'price'"):
+        Input(spark, "logs.clicks", log, "UTC")
+
+
+def test_types_that_are_none(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user_id,item_id\n1,2\n")
+    log = Log(path=str(tmp_path), format="csv", types={"item_id": "number"})
+    with pytest.raises(ConfigError, match=r'logs.clicks.types: expected types of Spark\'s, found .*"NUMBER"'):
         Input(spark, "logs.clicks", log, "UTC")
 
 

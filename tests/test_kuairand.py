@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from esmm import cli
 from esmm import config as configs
 from esmm.errors import ConfigError, DataError
-from esmm.kuairand import import_logs
+from esmm.kuairand import days, import_logs
 from jobs import import_kuairand
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -147,6 +147,26 @@ def test_the_random_log_comes_when_it_is_asked_for(
     assert ("3-22-1650930000007", 3, 22, 1650930000007) in times(kuairand, "exposures")
 
 
+@pytest.mark.usefixtures("kuairand")
+def test_the_days_are_those_that_rows_are_filed_under(folder: Path, tmp_path: Path) -> None:
+    """The second row of the first log is of 23:08 on the 24th in Shanghai, and filed under the 25th."""
+    (folder / "log_standard_0.csv").write_text(
+        f"{LOG}\n3,20,20220423,0,1650700000000,0,0,0,0,0,0,0,0,9000,0,0,0,0,1\n"
+    )
+    file = tmp_path / "days"
+    config = str(tmp_path / "kuairand.yaml")
+    arguments = ["--config", config, "--data", str(folder), "--days", str(file)]
+    assert CliRunner().invoke(cli.job(import_kuairand.main), arguments).exit_code == 0
+    assert file.read_text() == "2022-04-23\n2022-04-25\n2022-04-26\n"
+    (folder / "log_standard_0.csv").write_text(
+        f"{LOG}\n3,20,20220431,0,1650700000000,0,0,0,0,0,0,0,0,9000,0,0,0,0,1\n"
+    )
+    with pytest.raises(
+        DataError, match=r"log_standard_0\.csv: expected days as YYYYMMDD in date, found 20220431"
+    ):
+        days(folder)
+
+
 @pytest.mark.parametrize("kind", ["log_standard", "video_features_basic", "user_features"])
 def test_a_missing_file_is_named(folder: Path, kuairand: configs.Config, kind: str) -> None:
     for file in folder.glob(f"{kind}*"):
@@ -216,5 +236,6 @@ def test_the_real_files(kuairand: configs.Config) -> None:
     assert (counts["exposures"], counts["users"], counts["items"]) == (94_784, 27_285, 7_583)
     # Counted in the file with awk: is_click, and any of the engagements.
     assert (counts["clicks"], counts["purchases"]) == (41_503, 3_624)
+    assert days(REAL) == [dt.date(2022, 4, day) for day in range(25, 31)]
     ids = [row["exposure_id"] for row in rows(kuairand, "exposures")]
     assert len(set(ids)) == 94_784 - 2_979  # rows that repeat an impression, 2,750 of them wholly

@@ -74,7 +74,7 @@ def test_the_samples_have_the_labels_of_the_truth(values: dict[str, Any], spark:
     config = made(values)
     assert config.simulation is not None
     day = config.simulation.start + dt.timedelta(days=1)  # mature, as all but the last of the three
-    [manifest] = samples.build(spark, config, [day])
+    [manifest] = samples.build(spark, config, [day]).or_raise()
     assert manifest.rows == 1_000
     built = spark.read.parquet(*Table(config.samples.table).files([day])).toPandas()
     exposures = table(config, "exposures").drop_duplicates("exposure_id")

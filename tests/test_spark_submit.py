@@ -1,13 +1,16 @@
 """What spark-submit.sh hands to Spark: a recorder stands in for Spark, and fakes for Java and the environment."""
 
+import errno
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,7 +148,42 @@ def test_spark_submit_takes_the_place_of_the_script(checkout: Checkout) -> None:
     assert int((checkout.record / "process").read_text()) == process.pid
 
 
-@pytest.mark.parametrize("arguments", [[], ["--master", "yarn"], ["--master"], ["--verbose", "--conf"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--version"],
+        ["--status", "driver-1"],
+        ["--kill=driver-1", "--master", "spark://host:6066"],
+        ["-v", "--version"],
+    ],
+)
+def test_what_spark_submit_does_without_a_job(checkout: Checkout, arguments: list[str]) -> None:
+    done = checkout.run(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
+    assert (checkout.record / "arguments").read_text().split("\n")[:-1] == arguments
+    assert not (checkout.root / "build").exists(), "nothing is shipped"
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_ours_and_spark_submits(checkout: Checkout, option: str) -> None:
+    done = checkout.run(option)
+    assert (done.returncode, done.stderr) == (7, "")
+    assert done.stdout == "usage: spark-submit.sh [spark-submit options] jobs/JOB.py [job options]\n"
+    assert (checkout.record / "arguments").read_text() == f"{option}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--master", "yarn"],
+        ["--master"],
+        ["--verbose", "--conf"],
+        ["--status"],
+        ["--kill"],
+        ["--status="],
+    ],
+)
 def test_without_a_job_usage(checkout: Checkout, arguments: list[str]) -> None:
     done = checkout.run(*arguments)
     assert done.returncode == 2
@@ -189,6 +227,32 @@ def test_a_zip_that_was_not_finished_has_no_name(checkout: Checkout, monkeypatch
             ship(checkout.root)
     assert list((checkout.root / "build/ship").glob("*.zip")) == []
     assert zipfile.ZipFile(ship(checkout.root)).testzip() is None
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_checkout_that_cannot_be_written_to(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The superuser may write anywhere: so the refusal is played."""
+    temporary = checkout.directory / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    make = Path.mkdir
+
+    def refused(path: Path, *args: Any, **kwargs: Any) -> None:
+        if path.is_relative_to(checkout.root):
+            raise OSError(number, os.strerror(number), str(path))
+        make(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    path = ship(checkout.root)
+    assert path.parent == temporary / f"esmm-ship-{os.getuid()}"
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert zipfile.ZipFile(path).testzip() is None
+    assert ship(checkout.root) == path
+    path.parent.chmod(0o777)
+    with pytest.raises(SystemExit, match="expected a directory of this user alone"):
+        ship(checkout.root)
 
 
 def test_two_jobs_at_once_share_a_whole_zip(checkout: Checkout) -> None:
@@ -286,6 +350,15 @@ def test_settings_of_spark(checkout: Checkout) -> None:
     theirs = checkout.submit("jobs/a.py", SPARK_CONF_DIR="/etc/spark").environment
     assert theirs["SPARK_CONF_DIR"] == "/etc/spark"
     assert "SPARK_SUBMIT_OPTS" not in theirs, "their settings may name a cluster"
+
+
+@pytest.mark.parametrize(("variables", "level"), [({}, "off"), ({"ESMM_TRACEBACK": "1"}, "warn")])
+def test_spark_is_silent_on_tasks_that_failed_unless_asked(
+    checkout: Checkout, variables: dict[str, str], level: str
+) -> None:
+    seen = checkout.submit("jobs/a.py", **variables).environment
+    assert f"-Desmm.failures={level} " in seen["SPARK_SUBMIT_OPTS"]
+    assert "${sys:esmm.failures:-" in (checkout.root / "conf/spark/log4j2.properties").read_text()
 
 
 def test_a_spark_of_the_callers(checkout: Checkout) -> None:
