@@ -108,7 +108,9 @@ def samples(config: Config, logs: Logs, days: list[Day]) -> tuple[dict[int, Row]
             of_day[f"{log} duplicate"] += read[day] - left[day]
             of_day[f"{log} over the cap"] += left[day] - kept[day]
 
-    credited = credited_exposures(events, config)
+    credited = credited_exposures(
+        events, micros(config.attribution.click_window), micros(config.attribution.purchase_window)
+    )
     for log, rows in events.items():
         for event in rows:
             if (day := day_of(event, zone)) in counts:
@@ -187,10 +189,29 @@ def by_user(events: Iterable[Event]) -> dict[Id, list[Event]]:
     return grouped
 
 
-def credited_exposures(events: dict[str, list[Event]], config: Config) -> dict[tuple[str, Id, Id], Event]:
+def labels(
+    exposures: list[Event],
+    clicks: list[Event],
+    purchases: list[Event],
+    *,
+    click_window: int,
+    purchase_window: int,
+) -> tuple[list[bool], list[bool]]:
+    """Whether each exposure is clicked, and whether it is bought, no event naming one; windows in microseconds."""
+    logs = {EXPOSURES: exposures, CLICKS: clicks, PURCHASES: purchases}
+    unnamed = {name: [event._replace(exposure=-1) for event in events] for name, events in logs.items()}
+    credited = credited_exposures(unnamed, click_window, purchase_window)
+    found = {name: {cause.id for (log, _, _), cause in credited.items() if log == name} for name in logs}
+    return (
+        [exposure.id in found[CLICKS] for exposure in exposures],
+        [exposure.id in found[PURCHASES] for exposure in exposures],
+    )
+
+
+def credited_exposures(
+    events: dict[str, list[Event]], click_window: int, purchase_window: int
+) -> dict[tuple[str, Id, Id], Event]:
     """(log, user, event id) to the exposure that the event is credited to; an exposure's is itself."""
-    click_window = micros(config.attribution.click_window)
-    purchase_window = micros(config.attribution.purchase_window)
     credited = {(EXPOSURES, event.user, event.id): event for event in events[EXPOSURES]}
     exposures_of = by_user(events[EXPOSURES])
     for click in events[CLICKS]:

@@ -27,16 +27,15 @@ def test_labels_are_those_of_the_rules_taken_by_the_word(
     click_window: int,
     purchase_window: int,
 ) -> None:
-    expected = brute_force.samples(
+    expected = brute_force.labels(
         named(exposures), named(clicks), named(purchases),
-        click_window=click_window, purchase_window=purchase_window, length=1, look_back=1,
+        click_window=click_window, purchase_window=purchase_window,
     )  # fmt: skip
     click, purchase = labels(
         events(exposures), events(clicks), events(purchases),
         click_window=click_window, purchase_window=purchase_window,
     )  # fmt: skip
-    assert click.tolist() == [bool(expected[n].click) for n in range(len(exposures))]
-    assert purchase.tolist() == [bool(expected[n].purchase) for n in range(len(exposures))]
+    assert (click.tolist(), purchase.tolist()) == expected
 
 
 def test_the_example_of_the_docstring() -> None:

@@ -60,13 +60,13 @@ def test_the_truth_is_what_the_rules_find_in_the_logs(values: dict[str, Any], la
         orphans=0.1, late_purchases=late_purchases,
     )  # fmt: skip
     exposures = unique(config, "exposures").reset_index(drop=True)
-    expected = brute_force.samples(
+    clicked, bought = brute_force.labels(
         events(exposures), events(unique(config, "clicks")), events(unique(config, "purchases")),
-        click_window=30 * MINUTE, purchase_window=24 * 60 * MINUTE, length=1, look_back=1,
+        click_window=30 * MINUTE, purchase_window=24 * 60 * MINUTE,
     )  # fmt: skip
     truth = table(config, "truth").set_index("exposure_id").loc[exposures["exposure_id"]]
-    assert truth["click"].tolist() == [expected[n].click for n in exposures.index]
-    assert truth["purchase"].tolist() == [expected[n].purchase for n in exposures.index]
+    assert truth["click"].tolist() == clicked
+    assert truth["purchase"].tolist() == bought
     assert 0 < truth["purchase"].sum() < (truth["click"] & truth["purchase_if_clicked"]).sum()
 
 
