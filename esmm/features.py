@@ -19,31 +19,32 @@ _SMALLEST_WEIGHT, _LARGEST_WEIGHT = 1.1754944e-38, 0.99999994
 
 
 def with_statistics(spark: SparkSession, config: Config, requests: DataFrame) -> DataFrame:
-    """Requests with each statistic of the config, in order, appended to their `statistics`: 15 numbers each."""
+    """Requests with each statistic of the config, in order, in their `statistics`: 15 numbers each."""
     if not config.statistics:
         return requests
-    events = _with_item(spark, spark.table("events"), "event_at").withColumn(
-        "day", _local_day("event_at", config)
-    )
-    keyed = _with_item(spark, requests, "known_until").withColumn("day", _local_day("exposed_at", config))
-    for name, statistic in config.statistics.items():
-        key = F.struct(*[_key(config, feature).alias(feature) for feature in statistic.by])
-        keyed = keyed.withColumn(f"key of {name}", key)
-    # Each statistic needs the keys of the requests, never what is joined to them: the plan would double every time.
-    joined = keyed
-    for name, statistic in config.statistics.items():
-        key = F.struct(*[_key(config, feature).alias(feature) for feature in statistic.by])
-        events.select("kind", key.alias("key"), "day").createOrReplaceTempView("keyed_events")
-        keyed.select(F.col(f"key of {name}").alias("key"), "day").createOrReplaceTempView("keyed_requests")
-        known = statements.run(spark, "06_statistics", {"strength": statistic.strength})
-        joined = joined.join(
-            known.withColumnsRenamed({"key": f"key of {name}", "numbers": f"numbers of {name}"}),
-            [f"key of {name}", "day"],
+    of_what = F.inline(
+        F.array(
+            *[
+                F.struct(
+                    F.lit(number).alias("statistic"),
+                    F.array(*[_key(config, name) for name in statistic.by]).alias("key"),
+                    F.lit(statistic.strength).alias("strength"),
+                )
+                for number, statistic in enumerate(config.statistics.values())
+            ]
         )
-    numbers = F.concat("statistics", F.array(*[f"numbers of {name}" for name in config.statistics]))
-    return joined.select(
-        *[numbers.alias(name) if name == "statistics" else F.col(name) for name in requests.columns]
     )
+    events = _with_item(spark, spark.table("events"), "event_at")
+    events.select("kind", _local_day("event_at", config).alias("day"), of_what).createOrReplaceTempView(
+        "keyed_events"
+    )
+    request = ["exposure_id", "user_id", "item_id"]
+    keyed = _with_item(spark, requests, "known_until")
+    keyed.select(*request, _local_day("exposed_at", config).alias("day"), of_what).createOrReplaceTempView(
+        "keyed_requests"
+    )
+    known = statements.run(spark, "06_statistics")
+    return requests.drop("statistics").join(known, request).select(*requests.columns)
 
 
 def with_lists(spark: SparkSession, config: Config, requests: DataFrame) -> DataFrame:

@@ -1,6 +1,6 @@
-"""jobs/build_samples.py, killed at one phase of its publication: killed_job.py PHASE [job options].
+"""jobs/build_samples.py, killed at one phase of its publication: PHASE [job options].
 
-The phases in their order; what is patched here is only where the process dies.
+What is patched is only where the process dies.
 """
 
 import os
@@ -14,6 +14,9 @@ from esmm.catalog import CatalogPointers
 from esmm.pointers import FilePointers
 from esmm.publish import Manifest, Table
 from jobs import build_samples
+
+PROGRAM = "from tests.killed_job import main\nmain()\n"
+"""To be run as a file of its own elsewhere: from this directory `sql` would be the tests' and not the jobs'."""
 
 PHASES = ("claimed", "staged", "before the manifest", "before the pointer", "after the pointer")
 
@@ -40,7 +43,12 @@ def patch(owner: type, name: str, *, is_last: bool = False) -> None:
     setattr(owner, name, patched)
 
 
-def main(phase: str) -> None:
+def main() -> None:
+    kill_at(sys.argv.pop(1))
+    cli.job(build_samples.main)()
+
+
+def kill_at(phase: str) -> None:
     match phase:
         case "claimed":
             patch(Table, "stage")
@@ -60,8 +68,3 @@ def main(phase: str) -> None:
                 patch(kind, "point", is_last=phase == "after the pointer")
         case _:
             raise ValueError(phase)
-
-
-if __name__ == "__main__":
-    main(sys.argv.pop(1))
-    cli.job(build_samples.main)()

@@ -70,6 +70,7 @@ class Shape:
     cutoff: Literal["exposure", "day_start"] = "exposure"
     lists: tuple[str, ...] = ("clicked", "seen", "owned")
     statistics: tuple[str, ...] = ()
+    keep_unclicked: float = 1.0
 
     @property
     def days(self) -> list[dt.date]:
@@ -84,6 +85,7 @@ def config_of(shape: Shape, directory: Path) -> Config:
     values["samples"] |= {
         "history_cutoff": shape.cutoff,
         "events_per_user_and_day": shape.cap,
+        "keep_unclicked": shape.keep_unclicked,
         "rows_per_file": 500,
     }
     del values["features"]["subcategory"]
@@ -113,8 +115,7 @@ def drawn(shape: Shape) -> Logs:
         [draw.filed(row) if shape.filed else row for row in draw.with_repetitions(rows)] + draw.unusable(rows)
         for rows in draw.events()
     ]
-    moments = sorted({row.at for row in logs[1] if row.at is not None})
-    return Logs(*logs, draw.items(moments), draw.users())
+    return Logs(*logs, draw.items(logs[0] + logs[1]), draw.users())
 
 
 class _Draw:
@@ -190,11 +191,17 @@ class _Draw:
         days = self.rng.choice([0] * 20 + [1] * 8 + [2, -1])
         return row._replace(filed=local(row.at, ZONE).date() + dt.timedelta(days=days))
 
-    def items(self, moments: list[int]) -> list[Version]:
-        """Items that change, some from an event's very time; one in ten is not there, two versions come twice."""
-        rng, found = self.rng, []
+    def items(self, events: list[Event]) -> list[Version]:
+        """Items that change at an event's very time; one in ten is not there, two versions come twice."""
+        rng, found, moments = self.rng, [], defaultdict(list)
+        for event in events:
+            if event.at is not None:
+                moments[event.item].append(event.at)
         for number in range(self.shape.items):
-            times = {self.start - 50 * DAY, *rng.sample(moments, 3)} if rng.random() < 0.9 else set()
+            own = moments[self.identifier("i", number)]
+            times = (
+                {self.start - 50 * DAY, *rng.sample(own, min(4, len(own)))} if rng.random() < 0.9 else set()
+            )
             for since in sorted(times):
                 features = {
                     "seller_id": self.identifier("s", rng.randrange(5)),

@@ -39,7 +39,8 @@ SHAPES = st.builds(
     cap=st.sampled_from([None, 1, 3]),
     cutoff=st.sampled_from(["exposure", "day_start"]),
     lists=st.lists(st.sampled_from(list(LISTS)), unique=True).map(tuple),
-    statistics=st.lists(st.sampled_from(list(STATISTICS)), unique=True, max_size=2).map(tuple),
+    statistics=st.lists(st.sampled_from(list(STATISTICS)), unique=True).map(tuple),
+    keep_unclicked=st.sampled_from([1.0, 1.0, 0.5]),
 )
 
 
@@ -83,6 +84,12 @@ def compare(spark: SparkSession, shape: Shape, directory: Path) -> Rows:
     write(config, logs, seed=shape.seed)
     expected, counts = brute_force.samples(config, logs, shape.days)
     found, manifests = built(spark, config, shape.days)
+    if shape.keep_unclicked < 1:
+        expected = sampled(expected, found, shape.keep_unclicked)
+        for day, of_day in counts.items():
+            of_day["exposures left out by sampling"] = of_day["samples"]
+            of_day["samples"] = sum(row["ds"] == day for row in expected.values())
+            of_day["exposures left out by sampling"] -= of_day["samples"]
     unlike = differences(expected, found)
     assert not unlike, f"{len(unlike)} differences, such as {unlike[:5]}"
     for manifest in manifests:
@@ -90,6 +97,19 @@ def compare(spark: SparkSession, shape: Shape, directory: Path) -> Rows:
         assert dict(found_counts) == dict(expected_counts), manifest.day
     reconciled(manifests)
     return expected
+
+
+def sampled(expected: Rows, found: Rows, share: float) -> Rows:
+    """What should be left by down-sampling: which of the unclicked ones is a matter of chance, their weight is not.
+
+    Of n rows that are kept with this probability, the number is within five standard deviations of its mean.
+    """
+    unclicked = {key for key, row in expected.items() if not row["click"]}
+    kept = unclicked & found.keys()
+    deviation = math.sqrt(len(unclicked) * share * (1 - share))
+    assert abs(len(kept) - share * len(unclicked)) <= 5 * deviation
+    left = {key: row for key, row in expected.items() if row["click"] or key in kept}
+    return {key: row | {"weight": 1.0 if row["click"] else 1 / share} for key, row in left.items()}
 
 
 def reconciled(manifests: tuple[Manifest, ...]) -> None:
@@ -107,7 +127,7 @@ def reconciled(manifests: tuple[Manifest, ...]) -> None:
 PLAIN = Shape(seed=1)
 EVERYTHING = Shape(
     seed=2, autumn=True, text_ids=True, named=0.7, filed=True, cap=3, cutoff="day_start",
-    statistics=("of_brand", "of_taste"),
+    statistics=tuple(STATISTICS), keep_unclicked=0.5,
 )  # fmt: skip
 
 

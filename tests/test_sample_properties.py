@@ -83,8 +83,13 @@ def test_events_at_or_after_an_exposures_time_change_only_labels(
             for n in range(300)
         ]
 
+    clicks = [
+        happened(4 * 10**6 + key, row["user_id"], row["item_id"], cut)
+        for key, row in rows.items()
+        if cut - STEP <= row["exposed_at"] <= cut
+    ]
     more = Logs(
-        logs.exposures + added(10**6), logs.clicks + added(2 * 10**6), logs.purchases + added(3 * 10**6),
+        logs.exposures + added(10**6), logs.clicks + added(2 * 10**6) + clicks, logs.purchases + added(3 * 10**6),
         logs.items, logs.users,
     )  # fmt: skip
     after = build(more)

@@ -5,10 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -17,14 +19,12 @@ from esmm.claims import FileClaims
 from esmm.config import parse
 from esmm.publish import Table, new_run
 from esmm.vacuum import vacuum
-from tests import metastore
-from tests.killed_job import PHASES
+from tests import killed_job, metastore
 from tests.metastore import DAY, ROOT, Session
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(900)
 
 FIRST = dt.date(2026, 3, 24)
-MODES = ["files", "catalog"]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,7 @@ def session(uri: str, place: Path) -> Iterator[Session]:
         yield opened
 
 
+@pytest.mark.slow
 def test_a_reader_by_sql_sees_ten_publications_whole(
     uri: str, session: Session, place: Path, tmp_path: Path
 ) -> None:
@@ -96,7 +97,7 @@ def test_a_reader_by_files_sees_ten_publications_whole(tmp_path: Path) -> None:
 def publish(table: Table, generation: int) -> None:
     run = new_run()
     with table.claimed([DAY], run):
-        metastore.stage(Path(table.path) / f"run={run}/ds={DAY}", generation)
+        metastore.stage(Path(table.stage(run).removeprefix("file://")) / f"ds={DAY}", generation)
         table.publish(DAY, run, config="digest")
 
 
@@ -124,8 +125,8 @@ def config_file(values: dict[str, Any], tmp_path: Path) -> Path:
 
 def command(uri: str, place: Path, mode: str, program: str, config_file: Path, *options: str) -> list[str]:
     """A job, or a program that is one, on the metastore."""
-    name = "s" + re.sub(r"[^a-z0-9]", "_", config_file.parent.name)
-    catalog = ["--set", f"samples.catalog=ads.{name}", "--set", f"scoring.catalog=ads.{name}_scores"]
+    name = name_of(config_file)
+    catalog = ["--set", f"samples.catalog={name}", "--set", f"scoring.catalog={name}_scores"]
     return [
         str(ROOT / "spark-submit.sh"), "--master", "local[2]", "--driver-memory", "1g",
         "--conf", f"spark.hadoop.hive.metastore.uris={uri}", "--conf", "spark.ui.enabled=false",
@@ -134,15 +135,20 @@ def command(uri: str, place: Path, mode: str, program: str, config_file: Path, *
     ]  # fmt: skip
 
 
+def name_of(config_file: Path) -> str:
+    """The samples of a test in the catalog."""
+    return "ads.s" + re.sub(r"[^a-z0-9]", "_", config_file.parent.name)
+
+
 def run(*arguments: Any) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
 
 
 BUILD = str(ROOT / "jobs/build_samples.py")
-KILLED = str(ROOT / "tests/killed_job.py")
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["files", "catalog"])
 def test_of_two_jobs_on_one_day_one_publishes(
     uri: str, session: Session, place: Path, config_file: Path, mode: str
 ) -> None:
@@ -164,47 +170,77 @@ def test_of_two_jobs_on_one_day_one_publishes(
     assert not list(Path(table.path).glob("_claims/*"))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.slow
 def test_a_killed_job_leaves_the_day_as_it_was_and_run_again_gives_the_same_rows(
-    uri: str, session: Session, place: Path, config_file: Path, mode: str
+    uri: str, session: Session, place: Path, config_file: Path
 ) -> None:
     """Each run after the first takes over the claim of one that was killed, and is killed one phase later."""
     table = Table(yaml.safe_load(config_file.read_text())["samples"]["table"])
-    catalog = "s" + re.sub(r"[^a-z0-9]", "_", config_file.parent.name)
 
     def rows() -> list[Any]:
-        if mode == "catalog":
-            where = f"ads.{catalog} where ds = '{FIRST}'"
-        else:
-            files = f"parquet.`{table.path}/{Path(table.manifest(FIRST).files[0].path).parent}`"
-            where = files
-        found: list[Any] = session.ask("sql", f"select to_json(struct(*)) from {where} order by exposure_id")
-        return [re.sub(r',"ds":"[^"]*"', "", row) for [row] in found]
+        select = (
+            f"select to_json(struct(*)) from {name_of(config_file)} where ds = '{FIRST}' order by exposure_id"
+        )
+        found: list[Any] = session.ask("sql", select)
+        return found
 
+    program = config_file.with_name("killed.py")
+    program.write_text(killed_job.PROGRAM)
     options = ["--date", str(FIRST)]
-    assert run(uri, place, mode, BUILD, config_file, *options).returncode == 0
+    assert run(uri, place, "catalog", BUILD, config_file, *options).returncode == 0
     first = rows()
     assert len(first) == 300
-    for phase in PHASES:
-        killed = run(uri, place, mode, f"{KILLED}|{phase}", config_file, *options)
+    for phase in killed_job.PHASES:
+        killed = run(uri, place, "catalog", f"{program}|{phase}", config_file, *options)
         assert killed.returncode == 128 + signal.SIGKILL, f"{phase}: {killed.stdout}\n{killed.stderr}"
         assert rows() == first, phase
     left = list(Path(table.path).glob("run=*"))
     assert len(left) == 5, "the first, and four that were killed after they had begun to write"
-    assert run(uri, place, mode, BUILD, config_file, *options).returncode == 0
+    assert run(uri, place, "catalog", BUILD, config_file, *options).returncode == 0
     assert rows() == first
     assert not list(Path(table.path).glob("_claims/*"))
 
-    swept = run(uri, place, mode, str(ROOT / "jobs/vacuum.py"), config_file, "--older-than", "0s")
+    swept = run(uri, place, "catalog", str(ROOT / "jobs/vacuum.py"), config_file, "--older-than", "0s")
     assert swept.returncode == 0, swept.stderr
     assert swept.stdout.count(f"/ds={FIRST} (") == 5
     assert len(list(Path(table.path).glob("run=*"))) == 1
     assert rows() == first
 
 
+@pytest.mark.parametrize("phase", killed_job.PHASES)
+def test_a_run_that_is_killed_and_run_again_gives_the_same_rows(tmp_path: Path, phase: str) -> None:
+    """The same by files, without the job around it."""
+    table = Table(str(tmp_path / "numbers"))
+    publish(table, 1)
+    code = (
+        "import sys\n"
+        "from tests import killed_job, test_publication\n"
+        "from esmm.publish import Table\n"
+        "killed_job.kill_at(sys.argv[1])\n"
+        "test_publication.publish(Table(sys.argv[2]), 2)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, phase, table.root], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    generation = 2 if phase == "after the pointer" else 1
+    assert counted(table) == {generation: 4 * (100 + generation)}
+    assert table.claims.keys() == [str(DAY)]
+    publish(table, 2)
+    assert counted(table) == {2: 408}
+    assert table.claims.keys() == []
+    list(vacuum(table, dt.timedelta(0)))
+    assert counted(table) == {2: 408}
+    assert len(list(Path(table.path).glob("run=*"))) == 1
+
+
+def counted(table: Table) -> dict[int, int]:
+    """Generation to rows of the published day."""
+    values = [pq.read_table(file.removeprefix("file://"))["value"] for file in table.files([DAY])]
+    return dict(Counter(value for part in values for value in part.to_pylist()))
+
+
+@pytest.mark.slow
 def test_the_jobs_go_by_the_catalog(uri: str, session: Session, place: Path, config_file: Path) -> None:
     """Training reads what the partition points at, scores are a table, and --output needs no catalog."""
-    catalog = "s" + re.sub(r"[^a-z0-9]", "_", config_file.parent.name)
     days = ["--from", str(FIRST), "--to", str(FIRST)]
     for program, options in [
         (BUILD, days),
@@ -214,10 +250,11 @@ def test_the_jobs_go_by_the_catalog(uri: str, session: Session, place: Path, con
         done = run(uri, place, "catalog", program, config_file, *options)
         assert done.returncode == 0, done.stderr
     [[scored, users, best]] = session.ask(
-        "sql", f"select count(*), count(distinct user_id), count_if(rank = 1) from ads.{catalog}_scores"
+        "sql",
+        f"select count(*), count(distinct user_id), count_if(rank = 1) from {name_of(config_file)}_scores",
     )
     assert scored > users == best
-    comments = dict(session.ask("sql", f"describe ads.{catalog}")[i][::2] for i in range(4))
+    comments = {row[0]: row[2] for row in session.ask("sql", f"describe {name_of(config_file)}")}
     assert comments["exposed_at"] == "microseconds since 1970-01-01 UTC"
 
     output = config_file.parent / "elsewhere"
