@@ -109,22 +109,30 @@ def spark(
     directory = DIRECTORY / f"spark-{made.digest}{'-statistics' if statistics else ''}"
 
     def measure() -> Figures:
-        shutil.rmtree(directory, ignore_errors=True)
-        config = write_config(directory / "config.yaml", logs, statistics)
-        command = [
-            ROOT / "spark-submit.sh", "--master", "local[2]", "--driver-memory", DRIVER_MEMORY,
-            ROOT / "benchmarks/spark_samples.py", "--config", directory / "config.yaml",
-            "--from", str(made.dates[0]), "--to", str(made.dates[-1]), "--figures", directory / "figures.json",
-        ]  # fmt: skip
-        figures = measured(command)
-        found = json.loads((directory / "figures.json").read_text())
+        figures, found = built(directory, made, logs, statistics)
         if stages is not None:
-            stages[:] = found["stages"]
+            stages[:] = found
         if statistics:
-            compare(config, made, DIRECTORY / "duckdb")
-        return {"s": found["s"], "rows/s": made.exposures / found["s"]} | figures
+            compare(configs.load(directory / "config.yaml"), made, DIRECTORY / "duckdb")
+        return figures
 
     return measure
+
+
+def built(
+    directory: Path, made: RawLogs, logs: Path, statistics: Mapping[str, Any] | None
+) -> tuple[Figures, list[dict[str, Any]]]:
+    """Build all days of some logs with Spark in a new process; its figures, and what its stages took."""
+    shutil.rmtree(directory, ignore_errors=True)
+    write_config(directory / "config.yaml", logs, statistics)
+    command = [
+        ROOT / "spark-submit.sh", "--master", "local[2]", "--driver-memory", DRIVER_MEMORY,
+        ROOT / "benchmarks/spark_samples.py", "--config", directory / "config.yaml",
+        "--from", made.dates[0], "--to", made.dates[-1], "--figures", directory / "figures.json",
+    ]  # fmt: skip
+    figures = measured(command)
+    found = json.loads((directory / "figures.json").read_text())
+    return {"s": found["s"], "rows/s": made.exposures / found["s"]} | figures, found["stages"]
 
 
 def duckdb(made: RawLogs, logs: Path) -> Callable[[], Figures]:

@@ -10,8 +10,6 @@ skew_ratio is the greater of the two.
 
 import dataclasses
 import hashlib
-import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +18,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from benchmarks.bench_samples import DRIVER_MEMORY, write_config
+from benchmarks.bench_samples import built
 from benchmarks.harness import ROOT, Figures, run
-from benchmarks.processes import measured
 from benchmarks.raw_logs import Events, RawLogs
 
 DIRECTORY = ROOT / "build/bench/skew"
@@ -90,19 +87,7 @@ def build(made: RawLogs, logs: Path, statistics: Mapping[str, Any]) -> Callable[
     """Build the samples of all days of some logs, from an empty directory."""
     directory = DIRECTORY / f"spark-{made.digest}{'-statistics' if statistics else ''}"
 
-    def measure() -> Figures:
-        shutil.rmtree(directory, ignore_errors=True)
-        write_config(directory / "config.yaml", logs, statistics)
-        command = [
-            ROOT / "spark-submit.sh", "--master", "local[2]", "--driver-memory", DRIVER_MEMORY,
-            ROOT / "benchmarks/spark_samples.py", "--config", directory / "config.yaml",
-            "--from", made.dates[0], "--to", made.dates[-1], "--figures", directory / "figures.json",
-        ]  # fmt: skip
-        figures = measured(command)
-        seconds = json.loads((directory / "figures.json").read_text())["s"]
-        return {"s": seconds, "rows/s": made.exposures / seconds} | figures
-
-    return measure
+    return lambda: built(directory, made, logs, statistics)[0]
 
 
 if __name__ == "__main__":

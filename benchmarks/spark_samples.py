@@ -37,7 +37,7 @@ def main() -> None:
     spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
     try:
         # The logs end with the last purchase, before the last day's windows do.
-        seconds = timed(lambda: samples.build(spark, config, days, allow_immature=True))
+        seconds = timed(lambda: samples.build(spark, config, days, allow_immature=True).or_raise())
         options["figures"].write_text(json.dumps({"s": seconds, "stages": stages(spark)}))
     finally:
         spark.stop()

@@ -25,11 +25,11 @@ def described(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFr
     Raises DataError where the candidates are missing or empty, where one has no user or item, and where their ids
     are of another kind than the logs'; ConfigError where the config has no value for scoring, or one of no use.
     """
-    views.register_entities(spark, config)
     logs = views.open_logs(spark, config)
+    views.register_entities(spark, config, logs["exposure"])
     at = micros(as_of)
     views.register_events(spark, config, logs, at, at)
-    raw = _raw_candidates(spark, config)
+    raw = _raw_candidates(spark, config, logs["exposure"])
     raw.createOrReplaceTempView("raw_candidates")
     requests = raw.select("user_id").distinct().select(
         F.col("user_id").alias("exposure_id"),
@@ -51,10 +51,9 @@ def described(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFr
     return features.described(spark, config, known, scoring=True)
 
 
-def _raw_candidates(spark: SparkSession, config: Config) -> DataFrame:
+def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input) -> DataFrame:
     where = "scoring.candidates"
     source = inputs.Input(spark, where, config.scoring.candidates)
-    exposures = views.open_log(spark, config, "exposures")
     user, item = source.id("user_id"), source.id("item_id")
     for role in ("user_id", "item_id"):
         source.check_ids(role, exposures, role)

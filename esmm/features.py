@@ -3,7 +3,7 @@
 A request is whatever a row is wanted for: an exposure (`esmm.samples`), or a pair to score
 (`esmm.candidates`). Both come through here, so that a list means the same in training and in scoring:
 
-    requests ─ 06, once a statistic ─ 07, once a list ─▶ requests with both ─ 08 ─▶ the columns of esmm.schema
+    requests ─ 06 ─ 07, once a list ─▶ requests with both ─ 08 ─▶ the columns of esmm.schema
 """
 
 from pyspark.sql import Column, DataFrame, SparkSession

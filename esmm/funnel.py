@@ -17,11 +17,11 @@ from esmm import schema
 from esmm.config import Config, IdFeature
 from esmm.publish import Manifest
 
-Funnel = dict[str, float]
-"""Name to count, rate or share."""
+Funnels = dict[dt.date, dict[str, float]]
+"""Day to name to count, rate or share."""
 
 
-def measure(config: Config, samples: DataFrame) -> dict[dt.date, Funnel]:
+def measure(config: Config, samples: DataFrame) -> Funnels:
     """The funnel of each day of samples, as `esmm.schema` has them, with the day in `ds`."""
     figures: dict[str, Column] = {
         "samples": F.count("*").cast("double"),
@@ -45,7 +45,7 @@ def measure(config: Config, samples: DataFrame) -> dict[dt.date, Funnel]:
     }
 
 
-def table(manifests: Sequence[Manifest]) -> Table:
+def table(manifests: Sequence[Manifest], funnels: Funnels) -> Table:
     """The funnels of days that were built, a column a day; what is 0 on all of them is left out."""
     shown = Table(title="Funnel", title_justify="left")
     shown.add_column("")
@@ -56,8 +56,8 @@ def table(manifests: Sequence[Manifest]) -> Table:
         if any(counts):
             shown.add_row(name, *[f"{count:,}" for count in counts])
     shown.add_section()
-    for name in manifests[0].facts["funnel"]:
-        shares = [manifest.facts["funnel"][name] for manifest in manifests]
+    for name in funnels[manifests[0].day]:
+        shares = [funnels[manifest.day][name] for manifest in manifests]
         if any(shares) and name not in ("samples", "clicks", "purchases"):
             shown.add_row(name, *[f"{share:.4f}" for share in shares])
     return shown

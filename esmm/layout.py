@@ -47,24 +47,22 @@ def write(rows: DataFrame, directory: str, config: Config, *, rows_of: Mapping[d
     place = F.shiftleft(F.unix_date(F.col(DAY).cast("date")).cast("bigint"), 44).bitwiseOR(
         F.shiftrightunsigned(draw, 20)
     )
-    group = min(
-        config.samples.rows_per_group,
-        # Half of what would do, since days built with samples.keep_unclicked have fewer rows than was said.
-        max(1, min(rows_of.values()) // (2 * config.training.ranks)),
-    )
+    # Half of what would do, since days built with samples.keep_unclicked have fewer rows than was said.
+    most = {day: max(1, rows // (2 * config.training.ranks)) for day, rows in rows_of.items()}
+    groups = {str(day): min(config.samples.rows_per_group, rows) for day, rows in most.items()}
     written = (
         rows.repartition(files, draw)
         .sortWithinPartitions(place, "exposure_id")
-        .mapInArrow(_writer(directory, config, group), f"{DAY} string, path string")
+        .mapInArrow(_writer(directory, config, groups), f"{DAY} string, path string")
         .collect()
     )
     _keep(directory, [(row[DAY], row["path"]) for row in written])
 
 
 def _writer(
-    directory: str, config: Config, group: int
+    directory: str, config: Config, groups: Mapping[str, int]
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """What one task does: rows sorted by day to a file for each day, and the files' paths."""
+    """What one task does: rows sorted by day to a file for each day, in row groups of so many rows, and their paths."""
     columns, written = schema.sample_columns(config), schema.arrow_schema(config)
     options = config.storage
 
@@ -81,7 +79,7 @@ def _writer(
             path = f"{root}/{_ATTEMPTS}/{DAY}={day}/{task.partitionId():05d}-{task.taskAttemptId()}.parquet"
             fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             with fs.open(path, "wb") as file, pq.ParquetWriter(file, written) as writer:
-                for row_group in row_groups((table(batch) for _, batch in rows), group):
+                for row_group in row_groups((table(batch) for _, batch in rows), groups[day]):
                     writer.write_table(row_group, row_group_size=row_group.num_rows)
             yield pa.RecordBatch.from_arrays([pa.array([day]), pa.array([path])], schema=_WRITTEN)
 

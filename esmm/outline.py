@@ -27,8 +27,8 @@ def outline(
     Raises DataError where a log is missing or empty, or lacks a column.
     """
     period = Period(tuple(days), zoneinfo.ZoneInfo(config.time_zone))
-    views.register_entities(spark, config)
     logs = views.open_logs(spark, config)
+    views.register_entities(spark, config, logs["exposure"])
     immature = samples.immature_days(config, period, logs, logs_until)
     yield _inputs(config, period, logs)
     yield _days(spark, config, period, immature)

@@ -126,14 +126,6 @@ class Table:
                 path, expected="a manifest", found=f"{error.error_count()} errors in it"
             ) from None
 
-    def beside(self, day: dt.date, name: str) -> Any:
-        """The JSON document of a name that was published beside the day's manifest, None where there is none."""
-        path = f"{self.path}/{directory(self.manifest(day).run, day)}/_{name}.json"
-        try:
-            return json.loads(self.fs.cat_file(path))
-        except FileNotFoundError:
-            return None
-
     def files(self, days: Iterable[dt.date]) -> list[str]:
         """The addresses of the files of the days' partitions; raises DataError where a day is not published."""
         return [self.url(file.path) for day in days for file in self.manifest(day).files]

@@ -40,6 +40,8 @@ class Built(NamedTuple):
 
     published: tuple[Manifest, ...]
     failures: Failures
+    funnels: funnel.Funnels
+    """Of the days that were built, published or not."""
 
     def or_raise(self) -> tuple[Manifest, ...]:
         """What was published; raises the DataError of the first day that could not be, where there is one."""
@@ -72,10 +74,11 @@ def build(
     keep = 1.0 if all_exposures else config.samples.keep_unclicked
     table, run = tables.samples(config, spark), new_run()
     with table.claimed(period.days, run):
-        views.register_entities(spark, config)
         logs = views.open_logs(spark, config)
+        views.register_entities(spark, config, logs["exposure"])
         immature = immature_days(config, period, logs, logs_until)
         failures: Failures = {} if allow_immature else dict(immature)
+        funnels: funnel.Funnels = {}
         views.register_events(spark, config, logs, period.starts_at, period.ends_at)
         # Read twice, for the counts and for the samples, and dear to make.
         credited = _credited_events(spark, config, logs).persist()
@@ -100,12 +103,12 @@ def build(
                     config=config.digest(),
                     immature=day in immature,
                     counts=dict(counts[day]),
-                    facts={"keep_unclicked": keep, "funnel": funnels[day]},
+                    facts={"keep_unclicked": keep},
                     beside={"funnel": {"counts": counts[day], "measures": funnels[day]}},
                 )
                 for day in good
             )
-            return Built(published, failures)
+            return Built(published, failures, funnels)
         finally:
             table.discard(run)
             credited.unpersist()
@@ -200,13 +203,13 @@ def _broken(spark: SparkSession, config: Config, written: DataFrame) -> Failures
     failures: Failures = {}
     for check in statements.checks():
         for arguments in _lists_to_check(config, written) if check == "checks/lists" else [{}]:
-            rows = statements.run(spark, check, arguments).limit(5).collect()
-            shown = "; ".join(str(row.asDict()) for row in rows)
-            error = DataError(f"sql/{check}.sql", expected="no rows that break it", found=shown)
-            # Where there may be more rows than are shown, every day is suspect.
-            suspects = rows if len(rows) < 5 else written.select(DAY).distinct().collect()
-            for row in suspects:
-                failures.setdefault(dt.date.fromisoformat(str(row[DAY])), error)
+            broken = statements.run(spark, check, arguments)
+            shown = broken.limit(5).collect()
+            if shown:
+                found = "; ".join(str(row.asDict()) for row in shown)
+                error = DataError(f"sql/{check}.sql", expected="no rows that break it", found=found)
+                for row in broken.select(DAY).distinct().collect():
+                    failures.setdefault(dt.date.fromisoformat(str(row[DAY])), error)
     return failures
 
 
@@ -221,7 +224,7 @@ def _lists_to_check(config: Config, written: DataFrame) -> Iterator[dict[str, in
 
 
 def _not_reconciled(
-    counts: Counts, funnels: dict[dt.date, funnel.Funnel], wanted: dict[dt.date, int], keep_unclicked: float
+    counts: Counts, funnels: funnel.Funnels, wanted: dict[dt.date, int], keep_unclicked: float
 ) -> Failures:
     """The days whose samples are not the credited exposures; the others' counts get what became of them."""
     failures: Failures = {}

@@ -9,6 +9,7 @@ it needs to be versioned; those of processes that were killed are removed by the
 """
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,12 +31,15 @@ def own_directory(parent: Path) -> Iterator[Path]:
     """A new directory of this process's own while the block runs; raises ConfigError where none can be made."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        _remove_dead(parent)
-        directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        # One process at a time: between its making and its locking, a directory looks like a dead process's.
+        with _alone_in(parent):
+            _remove_dead(parent)
+            directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            lock = (directory / "lock").open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)  # goes with the process, however it ends
     except OSError as error:
         raise ConfigError(str(parent), expected="a directory to write to", found=str(error)) from None
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # goes with the process, however it ends
+    with lock:
         try:
             yield directory
         finally:
@@ -61,6 +65,16 @@ def unpack(data: bytes, columns: Sequence[Column]) -> Arrays:
         arrays[column.name] = array
         at += array.nbytes + -array.nbytes % _ALIGNED
     return arrays
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _remove_dead(parent: Path) -> None:

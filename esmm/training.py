@@ -139,10 +139,9 @@ def train(config: Config, plan: ReadingPlan, exchange: "Exchange", days: Sequenc
 def _train(
     config: Config, plan: ReadingPlan, exchange: "Exchange", days: Sequence[dt.date], load: Load
 ) -> Result:
-    rows = _epoch(config, plan, exchange, 0).rows(exchange.rank)
-    log.info(
-        "rank starts", rank=exchange.rank, size=exchange.size, rows=rows, of=plan.rows, host=platform.node()
-    )
+    first = _epoch(config, plan, exchange, 0)
+    log.info("rank starts", rank=exchange.rank, size=exchange.size, rows=first.rows(exchange.rank),
+             of=plan.rows, host=platform.node())  # fmt: skip
     model = models.make(config)
     settings = config.training
     optimizer = Adagrad(model.variables, settings.learning_rate, settings.initial_accumulator)
@@ -152,9 +151,8 @@ def _train(
     progress = Progress(config, plan.rows) if exchange.rank == 0 else None
 
     number = samples = 0
-    epochs = range(settings.epochs)
-    steps = sum(_epoch(config, plan, exchange, epoch).steps for epoch in epochs)
-    for epoch in epochs:
+    steps = settings.epochs * first.steps  # since a rank keeps its row groups
+    for epoch in range(settings.epochs):
         totals, measured = NOTHING, Metrics()
         batches = to_tf_dataset(
             _epoch(config, plan, exchange, epoch), schema.training_columns(config),

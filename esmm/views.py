@@ -1,7 +1,7 @@
 """Views of the logs that the statements build on: items, users, and events of the times that matter.
 
 logs = open_logs(spark, config)                       # complains about what is missing, empty or of two kinds
-register_entities(spark, config)                      # items, users: one row a version
+register_entities(spark, config, logs["exposure"])    # items, users: one row a version
 register_events(spark, config, logs, starts, ends)    # raw_exposures, raw_clicks, raw_purchases, events
 """
 
@@ -51,7 +51,7 @@ def open_logs(spark: SparkSession, config: Config) -> dict[str, Input]:
     return logs
 
 
-def register_entities(spark: SparkSession, config: Config) -> None:
+def register_entities(spark: SparkSession, config: Config, exposures: Input) -> None:
     """Create the views items and users: one row a version of an id, its features in a struct.
 
     Raises DataError where their log is missing, or has ids of another kind than the log of exposures.
@@ -59,7 +59,7 @@ def register_entities(spark: SparkSession, config: Config) -> None:
 
     def opened(name: str, role: str) -> DataFrame:
         source = open_log(spark, config, name)
-        source.check_ids(role, open_log(spark, config, "exposures"), role)
+        source.check_ids(role, exposures, role)
         return inputs.entities(source, role, inputs.features_of(config, name))
 
     items = opened("items", "item_id")

@@ -65,7 +65,7 @@ def main(
         spark.stop()
     if built.published:
         console = Console(width=max(Console().width, 60 + 14 * len(built.published)))
-        console.print(funnel.table(built.published))
+        console.print(funnel.table(built.published, built.funnels))
         rows = sum(manifest.rows for manifest in built.published)
         console.print(f"{rows:,} samples of {len(built.published)} days in {config.samples.table}")
     built.or_raise()

@@ -96,6 +96,22 @@ def test_the_same_rows_make_the_same_files(write: Callable[..., list[list[pa.Tab
     ]
 
 
+def test_a_small_day_does_not_make_the_others_row_groups_small(
+    spark: SparkSession, small: Config, tmp_path: Path
+) -> None:
+    """Of 8 and 1,000 rows, for three ranks: one row a row group, and 30."""
+    rows = described(spark, small, 2000).where("exposure_id % 2 = 1 or exposure_id < 16")
+    layout.write(rows, str(tmp_path), small, rows_of={DAYS[0]: 8, DAYS[1]: 1000})
+    sizes = {
+        day: {
+            pq.read_metadata(path).row_group(0).num_rows
+            for path in (tmp_path / f"ds={day}").glob("*.parquet")
+        }
+        for day in DAYS
+    }
+    assert sizes == {DAYS[0]: {1}, DAYS[1]: {30}}
+
+
 def test_row_groups_in_the_files(write: Callable[..., list[list[pa.Table]]], tmp_path: Path) -> None:
     """Of about 100 rows: 30, 30, and one or two more; 4 rows a day and three ranks: a row group a row."""
     write(2000)

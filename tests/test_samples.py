@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 
 from esmm import features, samples, schema, views
 from esmm.config import Config, parse
@@ -167,7 +167,7 @@ def test_string_ids_are_hashed_and_empty_ones_are_absent(spark: SparkSession, co
     categories = pa.array(["shoes", "", None] * 4)
     pq.write_table(items.set_column(items.column_names.index("category"), "category", categories), path)
     spark.catalog.clearCache()
-    views.register_entities(spark, config)
+    views.register_entities(spark, config, views.open_log(spark, config, "exposures"))
     found = {row["entity_id"]: row["features"]["category"] for row in spark.table("items").collect()}
     # xxHash64 of "shoes" with seed 42, from the reference implementation, its sign bit cleared.
     assert found[0] == XXHASH64_SHOES & 0x7FFFFFFFFFFFFFFF
@@ -235,6 +235,26 @@ class TestBadInput:
         monkeypatch.setattr(features, "described", lambda *args: DESCRIBED(*args).unionAll(DESCRIBED(*args)))
         message = self.refused(spark, config, DAYS[:1], DataError)
         assert message.startswith("sql/checks/unique_exposure.sql: expected no rows that break it, found ")
+
+    def test_a_check_that_fails_on_one_day_leaves_the_other(
+        self, spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also where more rows break it than are shown."""
+        times = [day_start(DAYS[n // 7], ZONE) + n * MINUTE for n in range(14)]
+        write_logs(config, [Event(n, n, 1, at) for n, at in enumerate(times)],
+                   [Event(20, 1, 1, times[1])], [Event(30, 1, 1, times[1])])  # fmt: skip
+
+        def doubled(*args: Any) -> DataFrame:
+            made = DESCRIBED(*args)
+            return made.unionAll(made.where(f"ds = '{DAYS[0]}'"))
+
+        monkeypatch.setattr(features, "described", doubled)
+        built = samples.build(spark, config, DAYS[:2], logs_until=dt.datetime(2026, 4, 10, tzinfo=ZONE))
+        assert (
+            [manifest.day for manifest in built.published] == Table(config.samples.table).days() == [DAYS[1]]
+        )
+        assert list(built.failures) == [DAYS[0]]
+        assert built.failures[DAYS[0]].found.count("'samples': 2") == 5
 
 
 DESCRIBED = features.described

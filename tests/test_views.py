@@ -57,7 +57,7 @@ def test_entities_with_ids_of_another_kind(
     rows = pq.read_table(f"{path}/part-0.parquet").num_rows
     rewritten(path, column, pa.array([str(n) for n in range(rows)]))
     with pytest.raises(DataError) as caught:
-        views.register_entities(spark, config)
+        views.register_entities(spark, config, views.open_log(spark, config, "exposures"))
     expected = f"integers, as logs.exposures has in {column}"
     assert str(caught.value) == f"logs.{name}.columns.{column}: expected {expected}, found strings"
 
