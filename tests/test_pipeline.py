@@ -130,7 +130,7 @@ BAD = {
         "build_samples.py",
         [],
         1,
-        "error: logs.items.path: expected Parquet files, found nothing there",
+        "error: logs.exposures.path: expected Parquet files, found nothing there",
     ),
     "no model": ("evaluate.py", [], 1, "models: expected a published model, found none"),
 }
