@@ -23,16 +23,24 @@ def product_logit(a: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
 
 
 def esmm(
-    ctr_logit: tf.Tensor, cvr_logit: tf.Tensor, click: tf.Tensor, purchase: tf.Tensor, weight: tf.Tensor
+    ctr_logit: tf.Tensor,
+    cvr_logit: tf.Tensor,
+    click: tf.Tensor,
+    purchase: tf.Tensor,
+    weight: tf.Tensor,
+    *,
+    stop_gradient: bool = False,
 ) -> dict[str, tf.Tensor]:
     """ESMM's two losses (arXiv 1804.07931, equation 3), each summed by weight over the batch.
 
         ctr     Σ w · BCE(click, σ(a))
         ctcvr   Σ w · BCE(click · purchase, σ(a) σ(c)),    a the CTR tower's logit and c the CVR tower's
 
-    All arguments are [b]; labels, 0 or 1, and weights, at least 0, may be of any type.
+    All arguments are [b]; labels, 0 or 1, and weights, at least 0, may be of any type. With `stop_gradient`, a
+    counts as given in the second: its gradient reaches c alone.
     """
     click, purchase, weight = (tf.cast(values, ctr_logit.dtype) for values in (click, purchase, weight))
     ctr = tf.nn.sigmoid_cross_entropy_with_logits(click, ctr_logit)
-    ctcvr = tf.nn.sigmoid_cross_entropy_with_logits(click * purchase, product_logit(ctr_logit, cvr_logit))
+    a = tf.stop_gradient(ctr_logit) if stop_gradient else ctr_logit
+    ctcvr = tf.nn.sigmoid_cross_entropy_with_logits(click * purchase, product_logit(a, cvr_logit))
     return {"ctr": tf.reduce_sum(weight * ctr), "ctcvr": tf.reduce_sum(weight * ctcvr)}

@@ -1,56 +1,96 @@
-"""Adagrad, whose steps touch only the rows in use of a table.
+"""Adagrad and Adam, whose steps touch only the rows in use of a table.
 
-    optimizer = Adagrad(model.variables, learning_rate=0.05, initial_accumulator=0.1)
-    optimizer.apply(kernel, gradient)                 # dense
-    optimizer.apply_rows(table, Rows(indices_u, gradients_ud))
+    optimizer = make(model.variables, config.training.optimizer)
+    optimizer.learning_rate.assign(0.05)
+    optimizer.step([(kernel, gradient)], [(table, Rows(indices_u, gradients_ud))])
 
-Duchi et al. 2011, elementwise, for the gradient g of a step:
-
-    s ← s + g²        w ← w - rate · g / √s
+A step scales all gradients to `clip_norm` where their norm is above it, shrinks what decays, and moves every dense
+variable and every row in use. Rows that no sample of the step uses keep their values and their state: with Adam their
+moments do not fade meanwhile, as in its "lazy" versions elsewhere.
 """
 
-import math
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
+from esmm.config import Optimizer as Settings
 from esmm.layers import Rows
 
-
-def scheduled_rate(schedule: Literal["constant", "cosine"], rate: float, step: int, steps: int) -> float:
-    """The learning rate of a step, counted from 1: as it is, or along half a cosine from `rate` to nearly 0.
-
-    A rate that stays leaves the model where its last batches pushed it: of 2048 samples with 12 or with 30
-    purchases, by 30 % of its pCVR down or up. Loshchilov and Hutter 2017 (arXiv 1608.03983), without restarts:
-
-        rate · (1 + cos(π · (step - 1) / steps)) / 2
-    """
-    return rate if schedule == "constant" else rate * (1 + math.cos(math.pi * (step - 1) / steps)) / 2
+Dense = tuple[tf.Variable, tf.Tensor]
+"""A variable, and a gradient of its shape."""
+Sparse = tuple[tf.Variable, Rows]
+"""A table, and a gradient of some of its rows, each of them there once."""
 
 
-class Adagrad(tf.Module):
-    """The sums s of squared gradients of some variables, and the step that they scale."""
+class Optimizer(tf.Module):
+    """What both have in common; a subclass says how a gradient moves a variable."""
 
-    def __init__(
-        self, variables: Iterable[tf.Variable], learning_rate: float, initial_accumulator: float
-    ) -> None:
-        super().__init__(name="adagrad")
-        self.learning_rate = tf.Variable(
-            learning_rate, trainable=False, dtype=tf.float64, name="learning_rate"
-        )
+    def __init__(self, variables: Iterable[tf.Variable], settings: Settings) -> None:
+        super().__init__(name=settings.name)
+        self.settings = settings
+        self.learning_rate = tf.Variable(settings.learning_rate, trainable=False, dtype=tf.float64,
+                                         name="learning_rate")  # fmt: skip
         """The rate of the next step."""
+        self.steps = tf.Variable(0, trainable=False, dtype=tf.int64, name="steps")
+        """Steps taken."""
+        self._make_state(list(variables))
+
+    def step(self, dense: Sequence[Dense], sparse: Sequence[Sparse]) -> tf.Operation:
+        """Take one step with the gradients of all variables; the operation has run once all is done."""
+        self.steps.assign_add(1)
+        dense, sparse = self._clipped(dense, sparse)
+        for variable, gradient in dense:
+            if self.settings.weight_decay and variable.shape.rank > 1:  # kernels, not biases
+                variable.assign(variable * self._kept(variable.dtype))
+            self._apply(variable, gradient)
+        for table, gradient in sparse:
+            if self.settings.weight_decay:
+                rows_ud = tf.gather(table, gradient.indices_u) * self._kept(table.dtype)
+                table.scatter_update(tf.IndexedSlices(rows_ud, gradient.indices_u))
+            self._apply_rows(table, gradient)
+        return tf.no_op()
+
+    def _make_state(self, variables: list[tf.Variable]) -> None:
+        raise NotImplementedError
+
+    def _apply(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
+        raise NotImplementedError
+
+    def _apply_rows(self, table: tf.Variable, gradient: Rows) -> None:
+        raise NotImplementedError
+
+    def _kept(self, dtype: tf.DType) -> tf.Tensor:
+        """What weight decay leaves: decoupled from the gradient, so that no optimizer's scale divides it."""
+        return tf.cast(1 - self.learning_rate * self.settings.weight_decay, dtype)
+
+    def _clipped(
+        self, dense: Sequence[Dense], sparse: Sequence[Sparse]
+    ) -> tuple[Sequence[Dense], Sequence[Sparse]]:
+        """The gradients, times min(1, clip_norm / their norm), that of all of them together."""
+        if self.settings.clip_norm is None:
+            return dense, sparse
+        every = [*(gradient for _, gradient in dense), *(gradient.values_ud for _, gradient in sparse)]
+        norm = tf.linalg.global_norm(every)
+        limit = tf.cast(self.settings.clip_norm, norm.dtype)
+        scale = limit / tf.maximum(norm, limit)
+        return (
+            [(variable, gradient * scale) for variable, gradient in dense],
+            [(table, Rows(rows.indices_u, rows.values_ud * scale)) for table, rows in sparse],
+        )
+
+
+class Adagrad(Optimizer):
+    """Duchi et al. 2011, elementwise, for the gradient g of a step.
+
+    s ← s + g²        w ← w - rate · g / √s
+    """
+
+    def _make_state(self, variables: list[tf.Variable]) -> None:
         self.accumulators = {
-            variable.name: tf.Variable(
-                tf.fill(variable.shape, tf.constant(initial_accumulator, variable.dtype)),
-                trainable=False,
-                name=f"adagrad/{variable.name.partition(':')[0]}",
-            )
-            for variable in variables
+            variable.name: _slot("sum", variable, self.settings.initial_accumulator) for variable in variables
         }
 
-    def apply(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
-        """Take a step with a gradient of the variable's shape."""
+    def _apply(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
         tf.raw_ops.ResourceApplyAdagradV2(
             var=variable.handle,
             accum=self.accumulators[variable.name].handle,
@@ -60,13 +100,70 @@ class Adagrad(tf.Module):
             grad=gradient,
         )
 
-    def apply_rows(self, variable: tf.Variable, gradient: Rows) -> None:
-        """Take a step with a gradient of some rows, each of them there once; the others stay as they are."""
+    def _apply_rows(self, table: tf.Variable, gradient: Rows) -> None:
         tf.raw_ops.ResourceSparseApplyAdagradV2(
-            var=variable.handle,
-            accum=self.accumulators[variable.name].handle,
-            lr=tf.cast(self.learning_rate, variable.dtype),
-            epsilon=tf.zeros((), variable.dtype),
+            var=table.handle,
+            accum=self.accumulators[table.name].handle,
+            lr=tf.cast(self.learning_rate, table.dtype),
+            epsilon=tf.zeros((), table.dtype),
             grad=gradient.values_ud,
             indices=gradient.indices_u,
         )
+
+
+class Adam(Optimizer):
+    """Kingma and Ba 2015 (arXiv 1412.6980), algorithm 1, for the gradient g of step t.
+
+    m ← β₁ m + (1 - β₁) g        v ← β₂ v + (1 - β₂) g²
+    w ← w - rate · (m / (1 - β₁ᵗ)) / (√(v / (1 - β₂ᵗ)) + ε)
+
+    t counts the steps of the run, also for rows that were in use in few of them.
+    """
+
+    def _make_state(self, variables: list[tf.Variable]) -> None:
+        self.first = {variable.name: _slot("first", variable, 0.0) for variable in variables}
+        self.second = {variable.name: _slot("second", variable, 0.0) for variable in variables}
+
+    def _apply(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
+        first, second = self.first[variable.name], self.second[variable.name]
+        m, v, change = self._moved(first, second, gradient)
+        first.assign(m)
+        second.assign(v)
+        variable.assign_sub(change)
+
+    def _apply_rows(self, table: tf.Variable, gradient: Rows) -> None:
+        first, second, indices_u = self.first[table.name], self.second[table.name], gradient.indices_u
+        m_ud, v_ud, change_ud = self._moved(
+            tf.gather(first, indices_u), tf.gather(second, indices_u), gradient.values_ud
+        )
+        first.scatter_update(tf.IndexedSlices(m_ud, indices_u))
+        second.scatter_update(tf.IndexedSlices(v_ud, indices_u))
+        table.scatter_sub(tf.IndexedSlices(change_ud, indices_u))
+
+    def _moved(
+        self, m: tf.Tensor, v: tf.Tensor, gradient: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The new moments, and what to take from the variable."""
+        dtype = gradient.dtype
+        time = tf.cast(self.steps, tf.float64)
+        # As 1 - exp(t log β), so that t = 10⁶ neither loses digits nor overflows.
+        biases = [tf.cast(-tf.math.expm1(time * tf.math.log(tf.constant(beta, tf.float64))), dtype)
+                  for beta in self.settings.betas]  # fmt: skip
+        beta_1, beta_2 = (tf.constant(beta, dtype) for beta in self.settings.betas)
+        m = beta_1 * m + (1 - beta_1) * gradient
+        v = beta_2 * v + (1 - beta_2) * gradient**2
+        root = tf.sqrt(v / biases[1]) + tf.constant(self.settings.epsilon, dtype)
+        return m, v, tf.cast(self.learning_rate, dtype) * (m / biases[0]) / root
+
+
+def make(variables: Iterable[tf.Variable], settings: Settings) -> Optimizer:
+    """The optimizer that the config names, with the state of some variables."""
+    return {"adagrad": Adagrad, "adam": Adam}[settings.name](variables, settings)
+
+
+def _slot(kind: str, variable: tf.Variable, start: float) -> tf.Variable:
+    """A state of the variable's shape and type."""
+    name = f"{kind}/{variable.name.partition(':')[0]}"
+    return tf.Variable(
+        tf.fill(variable.shape, tf.constant(start, variable.dtype)), trainable=False, name=name
+    )

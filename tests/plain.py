@@ -73,14 +73,17 @@ def predictions(config: Config, variables: Arrays, batch: Mapping[str, np.ndarra
 
 
 def gradients(config: Config, variables: Arrays, batch: Mapping[str, np.ndarray]) -> Arrays:
-    """Of the sum by weight of both losses, by every variable."""
+    """Of the sum by weight of both losses, each times its task's weight, by every variable."""
+    of_ctr, of_ctcvr = (config.model.task_weights.get(task, 1.0) for task in ("ctr", "ctcvr"))
     x = inputs(config, variables, batch)
     (a, seen_a), (c, seen_c) = tower(variables, "ctr", x), tower(variables, "cvr", x)
     p, q = 1 / (1 + np.exp(-a)), 1 / (1 + np.exp(-c))
     y = batch["click"].astype(np.float64)
     z = y * batch["purchase"]
-    by_a = (p - y) + np.where(z == 1, -(1 - p), p * q * (1 - p) / (1 - p * q))
-    by_c = np.where(z == 1, -(1 - q), p * q * (1 - q) / (1 - p * q))
+    by_a = of_ctr * (p - y)
+    if not config.model.stop_gradient:
+        by_a += of_ctcvr * np.where(z == 1, -(1 - p), p * q * (1 - p) / (1 - p * q))
+    by_c = of_ctcvr * np.where(z == 1, -(1 - q), p * q * (1 - q) / (1 - p * q))
     found: Arrays = {name: np.zeros_like(variable) for name, variable in variables.items()}
     by_x = np.zeros_like(x)
     for name, seen, by_logit in (("ctr", seen_a, by_a), ("cvr", seen_c, by_c)):
@@ -102,15 +105,43 @@ def gradients(config: Config, variables: Arrays, batch: Mapping[str, np.ndarray]
 
 
 def train(config: Config, variables: Arrays, batches: Iterable[Mapping[str, np.ndarray]]) -> Arrays:
-    """Adagrad's steps over whole batches; returns new variables."""
+    """The optimizer's steps over whole batches, at a rate that stays; returns new variables.
+
+    Of a table only the rows change that samples of the batch use, through whichever column.
+    """
+    settings = config.training.optimizer
     variables = {name: variable.copy() for name, variable in variables.items()}
-    sums = {name: np.full_like(v, config.training.initial_accumulator) for name, v in variables.items()}
+    sums = {name: np.full_like(v, settings.initial_accumulator) for name, v in variables.items()}
+    first, second = ({name: np.zeros_like(v) for name, v in variables.items()} for _ in range(2))
+    steps = 0
     for batch in batches:
         total = batch["weight"].sum()
         if not total:
             continue
-        for name, gradient in gradients(config, variables, batch).items():
-            mean = gradient / total
-            sums[name] += mean**2
-            variables[name] -= config.training.learning_rate * mean / np.sqrt(sums[name])
+        steps += 1
+        means = {name: each / total for name, each in gradients(config, variables, batch).items()}
+        norm = np.sqrt(sum((each**2).sum() for each in means.values()))
+        if settings.clip_norm is not None and norm > settings.clip_norm:
+            means = {name: each * settings.clip_norm / norm for name, each in means.items()}
+        for name, mean in means.items():
+            rows = in_use(config, name, batch) if name.startswith("table/") else slice(None)
+            value, gradient = variables[name][rows], mean[rows]
+            if name.startswith("table/") or "/kernel" in name:
+                value = value * (1 - settings.learning_rate * settings.weight_decay)
+            if settings.name == "adagrad":
+                sums[name][rows] += gradient**2
+                value = value - settings.learning_rate * gradient / np.sqrt(sums[name][rows])
+            else:
+                one, two = settings.betas
+                first[name][rows] = one * first[name][rows] + (1 - one) * gradient
+                second[name][rows] = two * second[name][rows] + (1 - two) * gradient**2
+                m, v = first[name][rows] / (1 - one**steps), second[name][rows] / (1 - two**steps)
+                value = value - settings.learning_rate * m / (np.sqrt(v) + settings.epsilon)
+            variables[name][rows] = value
     return variables
+
+
+def in_use(config: Config, name: str, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The rows of a table that samples use."""
+    used = [rows[rows >= 0] for table, rows, _ in fields(config, batch) if f"table/{table}" == name]
+    return np.unique(np.concatenate(used))

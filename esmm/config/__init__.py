@@ -22,13 +22,15 @@ from pydantic import Field
 from esmm.config.features import BehaviourList, Embedding, Feature, IdFeature, NumberFeature, Statistic
 from esmm.config.fields import Duration, Name, Section, StorageOptions, TimeZone
 from esmm.config.logs import Attribution, Log, Logs, Samples
-from esmm.config.model import Evaluation, Model, Scoring, Training
+from esmm.config.model import Evaluation, Model, Scoring
 from esmm.config.simulation import Simulation
+from esmm.config.training import Checkpoints, EarlyStopping, Failure, Optimizer, Training
 from esmm.errors import ConfigError
 
 __all__ = [
-    "Attribution", "BehaviourList", "Config", "Embedding", "Evaluation", "Feature", "IdFeature", "Log", "Logs", "Model",
-    "NumberFeature", "Samples", "Scoring", "Simulation", "Statistic", "Training", "load", "parse",
+    "Attribution", "BehaviourList", "Checkpoints", "Config", "EarlyStopping", "Embedding", "Evaluation", "Failure",
+    "Feature", "IdFeature", "Log", "Logs", "Model", "NumberFeature", "Optimizer", "Samples", "Scoring", "Simulation",
+    "Statistic", "Training", "load", "parse",
 ]  # fmt: skip
 
 

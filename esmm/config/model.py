@@ -1,11 +1,10 @@
-"""The model, its training, its evaluation and its use."""
+"""The model, its evaluation and its use."""
 
-import datetime as dt
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from esmm.config.fields import Positive, PositiveDuration, Probability, Section, TableName
+from esmm.config.fields import Positive, Probability, Section, TableName
 from esmm.config.logs import Log
 
 
@@ -18,41 +17,12 @@ class Model(Section):
     """Widths of the hidden layers of each of the two towers."""
     dropout: Probability = 0.0
     """Share of a hidden layer's outputs that a training step sets to 0."""
-
-
-class Training(Section):
-    """The run that fits the model."""
-
-    ranks: Positive = 1
-    """Horovod processes."""
-    batch_size: Positive = 4096
-    """Samples a rank and step."""
-    epochs: Positive = 1
-    """Times that every sample is used."""
-    learning_rate: float = Field(default=0.05, gt=0)
-    """Adagrad's, of the first step."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """Whether the rate stays, or falls along half a cosine to 0 at the last step."""
-    initial_accumulator: float = Field(default=1e-5, gt=0)
-    """What Adagrad's sums of squared gradients start from. A row of a table sees the gradient of a few samples of
-    a batch, divided by the whole batch: from 0.1, as libraries have it, it would hardly ever learn."""
-    reader_threads: Positive = 2
-    """Threads of a rank that decode Parquet."""
-    cache: str | None = None
-    """A directory on the ranks' local disks: there a rank keeps its rows, decoded, while it trains, so that epochs
-    after the first read no Parquet. Of use where the samples are far away; what is there is removed at the end."""
-    cache_gib: Positive = 50
-    """What a rank keeps there at most; it reads the rest anew in each epoch."""
-    threads: Positive | None = None
-    """TensorFlow's threads a rank; by default the machine's cores divided by the ranks."""
-    directory: str
-    """Where checkpoints and TensorBoard events go."""
-    log_every: Positive = 50
-    """Steps between two lines of progress."""
-    start_timeout: PositiveDuration = dt.timedelta(minutes=5)
-    """How long the launcher waits for all ranks to start."""
-    nics: tuple[str, ...] = ()
-    """Network interfaces that ranks talk over, where hosts have several."""
+    layer_norm: bool = False
+    """Whether a hidden layer's sums are normalised over the layer, sample by sample (Ba et al. 2016)."""
+    task_weights: dict[Literal["ctr", "ctcvr"], Annotated[float, Field(ge=0)]] = {}
+    """What each task's loss is multiplied by; 1 where nothing is said."""
+    stop_gradient: bool = False
+    """Whether the loss of CTCVR leaves the CTR tower alone, so that purchases do not bend pCTR."""
 
 
 class Evaluation(Section):

@@ -45,13 +45,13 @@ class Esmm(tf.Module):
     def __init__(self, config: Config, dtype: tf.DType = tf.float32) -> None:
         super().__init__(name="esmm")
         self.inputs = Inputs(config, dtype)
-        widths, dropout = config.model.towers, config.model.dropout
-        self.ctr = Tower("ctr", self.inputs.width, widths, dropout, config.seed, dtype)
-        self.cvr = Tower("cvr", self.inputs.width, widths, dropout, config.seed, dtype)
+        self.settings = config.model
+        self.ctr = Tower("ctr", self.inputs.width, config.model, config.seed, dtype)
+        self.cvr = Tower("cvr", self.inputs.width, config.model, config.seed, dtype)
 
     @property
     def dense_variables(self) -> tuple[tf.Variable, ...]:
-        """Both towers' kernels and biases."""
+        """Both towers' kernels, biases and gains."""
         return (*self.ctr.trainable_variables, *self.cvr.trainable_variables)
 
     def __call__(
@@ -63,7 +63,10 @@ class Esmm(tf.Module):
 
     def losses(self, batch: Batch, logits: Logits) -> dict[str, tf.Tensor]:
         """The sums of equation 3, `ctr` and `ctcvr`, by weight over the batch."""
-        return losses.esmm(logits.ctr, logits.cvr, batch["click"], batch["purchase"], batch["weight"])
+        return losses.esmm(
+            logits.ctr, logits.cvr, batch["click"], batch["purchase"], batch["weight"],
+            stop_gradient=self.settings.stop_gradient,
+        )  # fmt: skip
 
     def predictions(self, logits: Logits) -> dict[str, tf.Tensor]:
         """The probabilities of equation 1: pctr, pcvr and their product pctcvr, [b] each."""
