@@ -93,13 +93,19 @@ def _ended(error: JobError) -> typer.Exit:
 
 
 def configure_log() -> None:
-    """Plain lines on standard error: time, level, event and its values."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+    """Lines on standard error: time, level, event and its values; with ESMM_LOG=json each a JSON object."""
+    as_json = os.environ.get("ESMM_LOG") == "json"
+    processors = structlog.processors
+    renderers: list[Any] = (
+        [processors.TimeStamper(fmt="iso", utc=True), processors.JSONRenderer()]
+        if as_json
+        else [
+            processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
-        ],
+        ]
+    )
+    structlog.configure(
+        processors=[processors.add_log_level, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )

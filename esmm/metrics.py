@@ -32,7 +32,7 @@ BINS = (HIGHEST - LOWEST) * BINS_PER_LOGIT
 TASKS = ("ctr", "cvr", "ctcvr")
 """Click among all rows; purchase among clicked rows; click and purchase among all rows."""
 
-_SUMS = ("rows", "weight", "label", "prediction", "log_loss", "invalid")
+_SUMS = ("rows", "weight", "label", "prediction", "log_loss", "right", "invalid")
 _EPSILON = np.finfo(
     np.float64
 ).eps  # log loss takes predictions to lie this far from 0 and 1 (as scikit-learn)
@@ -89,8 +89,10 @@ class TaskMetrics(Additive):
         clipped = np.clip(predictions, _EPSILON, 1 - _EPSILON)
         log_p, log_not_p = np.log(clipped), np.log1p(-clipped)
         losses = -np.where(labels, log_p, log_not_p)
+        right = labels == (predictions >= 0.5)
         self._sums += (
-            len(weights), weights.sum(), weights @ labels, weights @ predictions, weights @ losses, invalid
+            len(weights), weights.sum(), weights @ labels, weights @ predictions, weights @ losses,
+            weights @ right, invalid,
         )  # fmt: skip
         bins = np.clip((log_p - log_not_p - LOWEST) * BINS_PER_LOGIT, 0, BINS - 1).astype(np.int64)
         np.add.at(self.histogram.reshape(-1), labels * BINS + bins, weights)
@@ -106,20 +108,22 @@ class TaskMetrics(Additive):
         return int(self._sums[_SUMS.index("invalid")])
 
     def result(self) -> Result:
-        """rows, weight, auc, log_loss, pcoc, mean_prediction and mean_label; None for what is not defined.
+        """rows, weight, auc, log_loss, accuracy, pcoc, mean_prediction, mean_label; None for what is not defined.
 
-        auc is the chance that a positive row's prediction is above a negative's, a tie counting half; pcoc
-        is mean prediction over mean label. Means are by weight. Raises DataError where a row was invalid.
+        auc is the chance that a positive row's prediction is above a negative's, a tie counting half; accuracy
+        takes 0.5 and more for a positive; pcoc is mean prediction over mean label. Means are by weight.
+        Raises DataError where a row was invalid.
         """
         if self.invalid:
             raise DataError("predictions", expected="probabilities in [0, 1], and weights of at least 0",
                             found=f"others in {self.invalid:,} rows")  # fmt: skip
-        _, weight, label, prediction, log_loss, _ = map(float, self._sums)
+        _, weight, label, prediction, log_loss, right, _ = map(float, self._sums)
         return {
             "rows": self.rows,
             "weight": weight,
             "auc": self._auc(),
             "log_loss": _ratio(log_loss, weight),
+            "accuracy": _ratio(right, weight),
             "pcoc": _ratio(prediction, label),
             "mean_prediction": _ratio(prediction, weight),
             "mean_label": _ratio(label, weight),

@@ -1,12 +1,15 @@
-"""What one sees of a training run: a line every so many steps, and TensorBoard's scalars.
+"""What one sees of a training run: how far it is, at what speed, and TensorBoard's scalars.
 
     progress = Progress(config, samples_per_epoch)      # on rank 0 alone
-    progress.step(50, 1, Totals({"ctr": 1_200.5, "ctcvr": 250.7}, weight=4096.0, samples=4096))
-    # 08:15:02 [info] training  step=50 epoch=1 done=37% loss_ctr=0.2931 loss_ctcvr=0.0612 samples_per_s=24310
+    progress.start(0)
+    progress.step(50, 1, Totals({"ctr": 1_200.5, "ctcvr": 250.7}, weight=4096.0, samples=4096), waited=0.01)
+    # 08:15:02 [info] training  step=50 epoch=1 samples=204800 done=37% loss_ctr=0.2931 … samples_per_s=24310 …
 
-Both show what all ranks did, not one alone.
+All of it shows what all ranks did, not one alone. On a terminal a bar stands in for the lines.
 """
 
+import datetime as dt
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -15,6 +18,8 @@ from typing import NamedTuple
 
 import structlog
 import tensorflow as tf
+from rich import progress as bars
+from rich.console import Console
 
 from esmm import storage
 from esmm.config import Config
@@ -22,6 +27,11 @@ from esmm.metrics import Result
 from esmm.publish import new_run
 
 log = structlog.get_logger()
+
+COLLAPSED = 0.2
+"""Mean pCVR over the purchase rate, both of clicked rows, below which an epoch is warned of."""
+
+_SHOWN = ("auc", "log_loss", "accuracy", "pcoc")
 
 
 class Totals(NamedTuple):
@@ -48,42 +58,82 @@ NOTHING = Totals({}, 0.0, 0)
 
 
 class Progress:
-    """Writes the lines, and the scalars below `training.directory`/events."""
+    """Writes the lines, or the bar, and the scalars below `training.directory`/events."""
 
     def __init__(self, config: Config, samples_per_epoch: int) -> None:
         self._every = config.training.log_every
         self._total = samples_per_epoch * config.training.epochs
-        self._done = 0
+        self._done, self._waited = 0, 0.0
         self._since, self._since_time = NOTHING, time.monotonic()
         self._events = _Events(f"{config.training.directory}/events", new_run())
+        self._bar = _Bar(self._total) if sys.stderr.isatty() else None
 
-    def step(self, number: int, epoch: int, totals: Totals) -> None:
-        """Take note of a step; every `log_every` steps a line and scalars say what those were like."""
+    def start(self, done: int) -> None:
+        """Begin where so many samples are done."""
+        self._done, self._since_time = done, time.monotonic()
+
+    def step(self, number: int, epoch: int, totals: Totals, waited: float) -> None:
+        """Take note of a step, and of the seconds that ranks waited for its batches, on the average.
+
+        Every `log_every` steps a line and scalars say what those were like.
+        """
         self._since += totals
         self._done += totals.samples
+        self._waited += waited
+        elapsed = max(time.monotonic() - self._since_time, 1e-9)
+        speed, share = self._since.samples / elapsed, min(self._waited / elapsed, 1.0)
+        if self._bar:
+            self._bar.show(self._done, speed, self._since.means)
         if number % self._every:
             return
-        speed = self._since.samples / max(time.monotonic() - self._since_time, 1e-9)
-        losses = {f"loss_{task}": f"{loss:.4f}" for task, loss in self._since.means.items()}
-        log.info("training", step=number, epoch=epoch, done=f"{self._done / max(self._total, 1):.0%}",
-                 **losses, samples_per_s=round(speed))  # fmt: skip
+        if not self._bar:
+            left = dt.timedelta(seconds=round((self._total - self._done) / speed)) if speed else "unknown"
+            losses = {f"loss_{task}": f"{loss:.4f}" for task, loss in self._since.means.items()}
+            log.info("training", step=number, epoch=epoch, samples=self._done, done=self._share_done(), **losses,
+                     samples_per_s=round(speed), waiting_for_data=f"{share:.0%}", left=str(left))  # fmt: skip
         self._events.scalars("loss", self._since.means, number)
-        self._events.scalars("speed", {"samples_per_s": speed}, number)
-        self._since, self._since_time = NOTHING, time.monotonic()
+        self._events.scalars("speed", {"samples_per_s": speed, "waiting_for_data": share}, number)
+        self._since, self._since_time, self._waited = NOTHING, time.monotonic(), 0.0
 
-    def epoch(self, number: int, epoch: int, totals: Totals, metrics: Mapping[str, Result]) -> None:
+    def epoch(
+        self, number: int, epoch: int, totals: Totals, metrics: Mapping[str, Result],
+        validation: Mapping[str, Result] | None,
+    ) -> None:  # fmt: skip
         """Take note of an epoch's end, after step `number`: its mean losses and its metrics."""
-        aucs = {f"auc_{task}": _short(result["auc"]) for task, result in metrics.items()}
         losses = {f"loss_{task}": f"{loss:.4f}" for task, loss in totals.means.items()}
-        log.info("epoch done", epoch=epoch, step=number, samples=totals.samples, **losses, **aucs)
-        for task, result in metrics.items():
-            shown = {
-                name: value for name in ("auc", "log_loss", "pcoc") if (value := result[name]) is not None
-            }
-            self._events.scalars(f"epoch_{task}", shown, number)
+        log.info("epoch done", epoch=epoch, step=number, samples=totals.samples, **losses, **_aucs(metrics))
+        if validation:
+            log.info("validated", epoch=epoch, samples=validation["ctr"]["rows"], **_aucs(validation))
+        for where, results in (("epoch", metrics), ("validation", validation or {})):
+            _warn_of_collapse(results, where, epoch)
+            for task, result in results.items():
+                shown = {name: value for name in _SHOWN if (value := result[name]) is not None}
+                self._events.scalars(f"{where}_{task}", shown, number)
         self._events.publish()
         # What the epoch's end takes is not the steps' time.
-        self._since_time = time.monotonic()
+        self._since, self._since_time, self._waited = NOTHING, time.monotonic(), 0.0
+
+    def _share_done(self) -> str:
+        return f"{self._done / max(self._total, 1):.0%}"
+
+
+class _Bar:
+    """A line that is written over and over: samples done, samples/s, time left."""
+
+    def __init__(self, total: int) -> None:
+        self._bars = bars.Progress(
+            bars.TextColumn("training"), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[details]}"),
+            console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        self._task = self._bars.add_task("training", total=total, details="")
+
+    def show(self, done: int, speed: float, losses: Mapping[str, float]) -> None:
+        details = [f"{speed:,.0f} samples/s", *(f"{task} {loss:.4f}" for task, loss in losses.items())]
+        self._bars.start()
+        self._bars.update(self._task, completed=done, details="  ".join(details))
+        if self._bars.finished:
+            self._bars.stop()
 
 
 class _Events:
@@ -112,5 +162,15 @@ class _Events:
             self._fs.put_file(str(file), f"{self._target}/{file.name}")
 
 
-def _short(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4f}"
+def _aucs(metrics: Mapping[str, Result]) -> dict[str, str | None]:
+    return {f"auc_{task}": None if (auc := result["auc"]) is None else f"{auc:.4f}"
+            for task, result in metrics.items()}  # fmt: skip
+
+
+def _warn_of_collapse(metrics: Mapping[str, Result], where: str, epoch: int) -> None:
+    """Say so where pCVR has gone down to nothing on the clicked rows that it is about."""
+    cvr = metrics.get("cvr", {})
+    predicted, bought = cvr.get("mean_prediction"), cvr.get("mean_label")
+    if predicted is not None and bought is not None and predicted < COLLAPSED * bought:
+        log.warning("pCVR has collapsed", on=f"{where} samples", epoch=epoch,
+                    mean_pcvr_of_clicked=f"{predicted:.5f}", purchases_of_clicked=f"{bought:.5f}")  # fmt: skip

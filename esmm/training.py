@@ -3,42 +3,49 @@
     result = train(config, plan, Alone(), days)         # or HorovodExchange(), the same on every rank
     result["version"]                                   # the model, published in config.scoring.models
 
-Exactness: a step's gradients are sums over the batches of all ranks, divided by the sum of their weights. So
-N ranks of batch B train like one of batch N × B, rows of weight 0 count for nothing, and a batch that is all
-padding is like none.
+A run goes on by itself where an earlier one broke off, if it is the same run: of the same samples, by the same
+config (but for what does not change the result, such as the number of ranks). Rank 0 alone reads and writes
+checkpoints; what they hold reaches the others as any update does, by Horovod.
 """
 
 import datetime as dt
-import math
+import hashlib
+import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypedDict
 
-import numpy as np
 import structlog
 import tensorflow as tf
 
-from esmm import checkpoints, models, rowgroups, schema
+from esmm import models, optimizers, versions
+from esmm.checkpoints import Best, Checkpoints, Outcome, State
 from esmm.config import Config
-from esmm.dataset import Load, SampleDataset, local_cache, to_tf_dataset
+from esmm.dataset import Load
+from esmm.early_stopping import judged, score
 from esmm.epochs import Epoch, Position
-from esmm.errors import DataError
+from esmm.errors import ConfigError, DataError
 from esmm.export import export
-from esmm.layers import Batch, Rows
+from esmm.feeding import Fed, feed, reading
 from esmm.metrics import Metrics
 from esmm.metrics import Result as TaskResult
-from esmm.optimizers import Adagrad, scheduled_rate
 from esmm.plan import ReadingPlan
-from esmm.progress import NOTHING, Progress, Totals
+from esmm.progress import Progress, Totals
+from esmm.schedules import scheduled
+from esmm.step import Signals, Stepped, make_step
+from esmm.validation import LABELS, Validation
 
 if TYPE_CHECKING:
     from esmm.distributed.exchange import Exchange
 
 log = structlog.get_logger()
 
-_LABELS = ("click", "purchase", "weight")
+_NOT_OF_A_RUN = (
+    "ranks", "batch_size", "checkpoints", "failure", "reader_threads", "cache", "cache_gib", "threads", "directory",
+    "log_every", "start_timeout", "stall_warning", "nics",
+)  # fmt: skip
+"""Settings of `training` that a run may go on with when they are others."""
 
 
 class Result(TypedDict):
@@ -49,78 +56,25 @@ class Result(TypedDict):
     steps: int
     samples: int
     """Samples used, repeated epochs included."""
+    planned: int
+    """Samples that the plan holds, times the epochs that were trained: `samples`, if none was dropped or repeated."""
     losses: dict[str, float]
     """By task, the last epoch's mean."""
     metrics: dict[str, TaskResult]
     """By task, of the last epoch's samples, each predicted before it was learnt from."""
+    validation: dict[str, TaskResult] | None
+    """By task, of the validation samples after the epoch whose model was kept."""
 
 
-class Stepped(NamedTuple):
-    """What comes out of a step."""
-
-    losses: dict[str, tf.Tensor]
-    """By task, the loss summed by weight over all ranks."""
-    weight: tf.Tensor
-    """The weight of all ranks' batches."""
-    samples: tf.Tensor
-    """Their rows of a weight above 0."""
-    failed: tf.Tensor
-    """The ranks that could not read a batch."""
-    predictions: dict[str, tf.Tensor]
-    """This rank's pctr, pcvr and pctcvr, before the update."""
-
-
-class Step(Protocol):
-    """The step: a batch, the step's number and whether (1 or 0) this rank failed to read one, to an update."""
-
-    def __call__(self, batch: Batch, number: tf.Tensor, failed: tf.Tensor | float = 0.0) -> Stepped:
-        """Every rank takes it together."""
-
-
-def make_step(model: models.Model, optimizer: Adagrad, exchange: "Exchange", seed: int) -> Step:
-    """The step that updates a model by the batches of all ranks."""
-    tables, dense = model.inputs.tables, model.dense_variables
-    rank_seed = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int64), exchange.rank)
-
-    @tf.function(autograph=False)
-    def step(batch: Batch, number: tf.Tensor, failed: tf.Tensor | float = 0.0) -> Stepped:
-        # Forward: each table's rows in use, gathered once, and what the towers make of them.
-        look_ups = model.inputs.look_up(batch)
-        in_use = {name: look_up.rows.values_ud for name, look_up in look_ups.items()}
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch((dense, in_use))
-            dropout_seed = tf.random.experimental.stateless_fold_in(rank_seed, number)
-            logits = model(batch, look_ups, dropout_seed)
-            losses = model.losses(batch, logits)
-            loss = tf.add_n(list(losses.values()))
-
-        # Backward: by the dense variables, and by the rows in use.
-        zero = tf.UnconnectedGradients.ZERO
-        gradients, by_row = tape.gradient(loss, (dense, in_use), unconnected_gradients=zero)
-
-        # Sums over ranks.
-        weight = tf.reduce_sum(tf.cast(batch["weight"], loss.dtype))
-        samples = tf.reduce_sum(tf.cast(batch["weight"] > 0, loss.dtype))
-        failures = tf.cast(failed, loss.dtype)
-        summed = exchange.sum([*gradients, *losses.values(), weight, samples, failures])
-        gradients, (*sums, weight, samples, failures) = summed[: len(dense)], summed[len(dense) :]
-        rows = {name: Rows(look_ups[name].rows.indices_u, values_ud) for name, values_ud in by_row.items()}
-        rows = exchange.sum_rows(rows)
-
-        # Update, by the mean. Where no row of any rank has a weight, all gradients are 0 and stay so.
-        for variable, gradient in zip(dense, gradients, strict=True):
-            optimizer.apply(variable, tf.math.divide_no_nan(gradient, weight))
-        for name, (indices_u, values_ud) in rows.items():
-            mean = Rows(indices_u, tf.math.divide_no_nan(values_ud, weight))
-            optimizer.apply_rows(tables[name].weights, mean)
-        return Stepped(
-            dict(zip(losses, sums, strict=True)), weight, samples, failures, model.predictions(logits)
-        )
-
-    return step
-
-
-def train(config: Config, plan: ReadingPlan, exchange: "Exchange", days: Sequence[dt.date] = ()) -> Result:
+def train(
+    config: Config,
+    plan: ReadingPlan,
+    exchange: "Exchange",
+    days: Sequence[dt.date] = (),
+    validation: ReadingPlan | None = None,
+    *,
+    fresh: bool = False,
+) -> Result:
     """Train the config's model on a plan's samples and, on rank 0, publish it.
 
     Args:
@@ -128,108 +82,220 @@ def train(config: Config, plan: ReadingPlan, exchange: "Exchange", days: Sequenc
         plan: what to read, the same on every rank.
         exchange: the ranks.
         days: the days that the samples are of, for the model's manifest.
+        validation: samples to measure the model on after each epoch.
+        fresh: begin anew, whatever checkpoints there are.
 
     Raises:
-        DataError: a loss is not finite (the step is named), or a file cannot be read; on every rank the same.
+        DataError: a loss or gradient is not finite (the step is named), or a file cannot be read; on every rank
+            the same.
+        ConfigError: early stopping is asked for without samples to validate on.
     """
-    with _reading(config) as load:
-        return _train(config, plan, exchange, days, load)
+    if config.training.early_stopping and validation is None:
+        raise ConfigError(
+            "training.early_stopping", expected="samples to validate on (--validate)", found="none"
+        )
+    with reading(config) as load:
+        return _Run(config, plan, exchange, validation, load).train(days, fresh=fresh)
 
 
-def _train(
-    config: Config, plan: ReadingPlan, exchange: "Exchange", days: Sequence[dt.date], load: Load
-) -> Result:
-    first = _epoch(config, plan, exchange, 0)
-    log.info("rank starts", rank=exchange.rank, size=exchange.size, rows=first.rows(exchange.rank),
-             of=plan.rows, host=platform.node())  # fmt: skip
-    model = models.make(config)
-    settings = config.training
-    optimizer = Adagrad(model.variables, settings.learning_rate, settings.initial_accumulator)
-    # Equal seeds give equal variables, but for the last bit where hosts' processors differ.
-    exchange.broadcast([*model.variables, *optimizer.variables])
-    step = make_step(model, optimizer, exchange, config.seed)
-    progress = Progress(config, plan.rows) if exchange.rank == 0 else None
+class _Run:
+    def __init__(
+        self,
+        config: Config,
+        plan: ReadingPlan,
+        exchange: "Exchange",
+        validation: ReadingPlan | None,
+        load: Load,
+    ) -> None:
+        self._config, self._plan, self._exchange, self._load = config, plan, exchange, load
+        self._digest = digest(config, plan, validation)
+        self._model = models.make(config)
+        self._optimizer = optimizers.make(self._model.variables, config.training.optimizer)
+        self._measured = _Measured()
+        self._step = make_step(self._model, self._optimizer, exchange, config)
+        self._validation = (
+            None if validation is None else Validation(config, validation, self._model, exchange, load)
+        )
+        settings = config.training
+        parts = {"model": self._model, "optimizer": self._optimizer, "measured": self._measured}
+        self._checkpoints = Checkpoints(f"{settings.directory}/checkpoints", parts, settings.checkpoints.keep)
+        self._saved_at = time.monotonic()
+        self._progress = Progress(config, plan.rows) if exchange.rank == 0 else None
 
-    number = samples = 0
-    steps = settings.epochs * first.steps  # since a rank keeps its row groups
-    for epoch in range(settings.epochs):
-        totals, measured = NOTHING, Metrics()
-        batches = to_tf_dataset(
-            _epoch(config, plan, exchange, epoch), schema.training_columns(config),
-            rank=exchange.rank, threads=settings.reader_threads, load=load,
-        )  # fmt: skip
-        for batch, error in _batches_or_error(batches):
-            number += 1
-            rate = scheduled_rate(settings.schedule, settings.learning_rate, number, steps)
-            optimizer.learning_rate.assign(rate)
-            stepped = step(batch, tf.constant(number, tf.int64), tf.constant(float(error is not None)))
-            if float(stepped.failed):
-                raise next(filter(None, exchange.gather_objects(error)))
-            found = _totals(number, stepped)
+    def train(self, days: Sequence[dt.date], *, fresh: bool) -> Result:
+        state = self._start(fresh=fresh)
+        while not state.is_over:
+            state = self._epoch(state)
+        return self._publish(state, days)
+
+    def _start(self, *, fresh: bool) -> State:
+        """Where to begin, and all variables as they are there, on every rank."""
+        exchange, settings = self._exchange, self._config.training
+        state = None
+        if exchange.rank == 0:
+            if fresh:
+                self._checkpoints.finish()  # also for the ranks that are started again, should one be lost
+            state = self._checkpoints.resume(self._digest) or State(run=self._digest)
+        state = exchange.broadcast_object(state)
+        assert state is not None
+        # Equal seeds give equal variables, but for the last bit where hosts' processors differ.
+        exchange.broadcast([*self._model.variables, *self._optimizer.variables])
+        position = state.position
+        whole = self._reads(Position())
+        left = 0
+        if not state.is_over:
+            left = self._reads(position).steps + (settings.epochs - position.epoch - 1) * whole.steps
+        self._rate = scheduled(settings.optimizer, ranks=exchange.size, steps=state.step + left)
+        log.info("rank starts", rank=exchange.rank, size=exchange.size, rows=whole.rows(exchange.rank),
+                 of=self._plan.rows, host=platform.node())  # fmt: skip
+        if self._progress:
+            self._progress.start(state.samples)
+        return state
+
+    def _epoch(self, state: State) -> State:
+        """Train on what is left of an epoch; the state after it, which is saved."""
+        epoch, exchange = self._reads(state.position), self._exchange
+        before = state.samples - state.epoch_samples
+        totals = Totals(state.epoch_losses, state.epoch_weight, state.epoch_samples)
+        # What all ranks measured before a checkpoint counts once.
+        measured = (
+            Metrics(self._measured.vector.numpy()) if exchange.rank == 0 and totals.samples else Metrics()
+        )
+        number = state.step
+        feeding = feed(
+            epoch,
+            self._config,
+            rank=exchange.rank,
+            load=self._load,
+            before=lambda: exchange.at(number + 1, "reading"),
+        )
+        for taken, fed in enumerate(feeding, 1):
+            number = state.step + taken
+            stepped, found = self._take(number, fed)
             totals += found
-            measured.update(
-                **_arrays({name: batch[name] for name in _LABELS}), **_arrays(stepped.predictions)
+            labels = {name: fed.batch[name] for name in LABELS}
+            measured.update(**labels, **stepped.predictions)
+            told = Signals(*stepped.signals.numpy())
+            if self._progress:
+                self._progress.step(number, epoch.number + 1, found, told.waited / exchange.size)
+            if told.checkpoint and taken < epoch.steps:
+                # The sums so far count on rank 0 from here on.
+                measured = self._summed(measured)
+                here = state.model_copy(update={
+                    "step": number, "position": epoch.after(taken), "samples": before + totals.samples,
+                    "epoch_losses": totals.losses, "epoch_weight": totals.weight, "epoch_samples": totals.samples,
+                })  # fmt: skip
+                self._save(here, measured)
+                measured = measured if exchange.rank == 0 else Metrics()
+        ended = state.model_copy(update={
+            "step": number, "position": Position(epoch=epoch.number + 1), "samples": before + totals.samples,
+            "epoch_losses": {}, "epoch_weight": 0.0, "epoch_samples": 0,
+        })  # fmt: skip
+        return self._end_epoch(ended, totals, self._summed(measured).result())
+
+    def _take(self, number: int, fed: Fed) -> tuple[Stepped, Totals]:
+        """One step; raises, on all ranks at once, what keeps one of them from it."""
+        self._exchange.at(number, "in the step")
+        self._optimizer.learning_rate.assign(self._rate(number))
+        signals = Signals(float(fed.error is not None), float(self._checkpoint_is_due(number)), fed.waited)
+        stepped = self._step(fed.batch, tf.constant(number, tf.int64), tf.constant(signals))
+        if float(stepped.signals[0]):
+            raise next(filter(None, self._exchange.gather_objects(fed.error)))
+        unfit = [what for what, is_finite in stepped.is_finite.items() if not bool(is_finite)]
+        if unfit:
+            raise DataError(f"training, step {number}", expected="finite losses and gradients",
+                            found=f"others in {', '.join(unfit)}")  # fmt: skip
+        losses = {task: float(total) for task, total in stepped.losses.items()}
+        return stepped, Totals(losses, float(stepped.weight), int(stepped.samples))
+
+    def _end_epoch(self, state: State, totals: Totals, metrics: dict[str, TaskResult]) -> State:
+        """Measure, judge and save what an epoch has brought."""
+        epoch, settings = state.position.epoch, self._config.training
+        validated = None
+        if self._validation:
+            self._exchange.at(state.step, "validating")
+            validated = self._validation()
+        last = Outcome(losses=totals.means, metrics=metrics, validation=validated)
+        version, is_over = versions.new_version(), epoch == settings.epochs
+        state = state.model_copy(update={"last": last, "is_over": is_over})
+        if settings.early_stopping and validated:
+            found = score(settings.early_stopping.metric, validated)
+            verdict = judged(
+                settings.early_stopping, found, state.best.score if state.best else None, state.stale
             )
-            if progress:
-                progress.step(number, epoch + 1, found)
-        [vector] = exchange.sum([tf.constant(measured.vector)])
-        metrics = Metrics(vector.numpy()).result()
-        samples += totals.samples
-        if progress:
-            progress.epoch(number, epoch + 1, totals, metrics)
-            parts = {"model": model, "optimizer": optimizer}
-            position = {"step": number, "epoch": epoch + 1, "samples": samples}
-            facts = {**position, "losses": totals.means, "config_digest": config.digest()}
-            checkpoints.save(f"{config.training.directory}/checkpoints", parts, facts)
+            best = (
+                Best(epoch=epoch, score=found, checkpoint=version, outcome=last)
+                if verdict.is_best
+                else state.best
+            )
+            update = {"best": best, "stale": verdict.stale, "is_over": is_over or verdict.is_over}
+            state = state.model_copy(update=update)
+        if self._progress:
+            self._progress.epoch(state.step, epoch, totals, metrics, validated)
+        self._save(state, Metrics(), version)
+        return state
 
-    version = ""
-    if exchange.rank == 0:
-        facts = {
-            "days": [str(day) for day in days], "rows": plan.rows, "steps": number, "ranks": exchange.size,
-            "losses": totals.means, "metrics": metrics,
-        }  # fmt: skip
-        version = export(model, config, config.scoring.models, facts)
-    version = exchange.broadcast_object(version)
-    return Result(version=version, steps=number, samples=samples, losses=totals.means, metrics=metrics)
+    def _save(self, state: State, measured: Metrics, version: str | None = None) -> None:
+        """Keep the state, and what was measured of the epoch that is not over."""
+        self._saved_at = time.monotonic()
+        if self._exchange.rank == 0:
+            self._exchange.at(state.step, "saving a checkpoint")
+            self._measured.vector.assign(measured.vector)
+            self._checkpoints.save(state, version)
 
+    def _publish(self, state: State, days: Sequence[dt.date]) -> Result:
+        """Export the last model, or the best one where training stopped for it."""
+        outcome = state.best.outcome if state.best else state.last
+        version = ""
+        if self._exchange.rank == 0:
+            self._exchange.at(state.step, "exporting")
+            if state.best and state.stale:
+                self._checkpoints.restore(state.best.checkpoint, only=["model"])
+            facts = {
+                "days": [str(day) for day in days], "rows": self._plan.rows, "steps": state.step,
+                "ranks": self._exchange.size, "epoch": state.best.epoch if state.best else state.position.epoch,
+                **outcome.model_dump(mode="json"),
+            }  # fmt: skip
+            version = export(self._model, self._config, self._config.scoring.models, facts)
+            self._checkpoints.finish()
+        return Result(
+            version=self._exchange.broadcast_object(version), steps=state.step, samples=state.samples,
+            planned=self._plan.rows * state.position.epoch, losses=outcome.losses, metrics=outcome.metrics,
+            validation=outcome.validation,
+        )  # fmt: skip
 
-def _epoch(config: Config, plan: ReadingPlan, exchange: "Exchange", epoch: int) -> Epoch:
-    """What all ranks read in an epoch."""
-    return Epoch(plan, ranks=exchange.size, batch_size=config.training.batch_size, seed=config.seed,
-                 position=Position(epoch=epoch))  # fmt: skip
+    def _summed(self, measured: Metrics) -> Metrics:
+        [vector] = self._exchange.sum([tf.constant(measured.vector)])
+        return Metrics(vector.numpy())
 
+    def _checkpoint_is_due(self, number: int) -> bool:
+        settings = self._config.training.checkpoints
+        if self._exchange.rank:
+            return False
+        by_steps = settings.every_steps is not None and number % settings.every_steps == 0
+        elapsed = dt.timedelta(seconds=time.monotonic() - self._saved_at)
+        return by_steps or (settings.every is not None and elapsed >= settings.every)
 
-def _batches_or_error(batches: SampleDataset) -> Iterator[tuple[Batch, DataError | None]]:
-    """The batches; where one cannot be read, padding in its place and why.
-
-    So this rank still takes the step in which it tells the others, who would else wait for it and never learn more
-    than that it is gone.
-    """
-    try:
-        for batch in batches:
-            yield batch, None
-    except DataError as error:
-        spec = batches.element_spec
-        yield {name: tf.fill(each.shape, tf.cast(schema.ABSENT if each.dtype == tf.int64 else 0, each.dtype))
-               for name, each in spec.items()}, error  # fmt: skip
-
-
-def _reading(config: Config) -> AbstractContextManager[Load]:
-    """How row groups are read: anew each time, or by the rank's own cache while the block runs."""
-    settings = config.training
-    if settings.cache is None:
-        return nullcontext(rowgroups.load)
-    return local_cache(Path(settings.cache), settings.cache_gib * 2**30)
-
-
-def _totals(number: int, stepped: Stepped) -> Totals:
-    """A step's sums as Python's numbers; raises DataError, on all ranks at once, where one is not finite."""
-    losses = {task: float(total) for task, total in stepped.losses.items()}
-    if not all(map(math.isfinite, losses.values())):
-        raise DataError(f"training, step {number}", expected="finite losses",
-                        found=", ".join(f"{task} {total}" for task, total in losses.items()))  # fmt: skip
-    return Totals(losses, float(stepped.weight), int(stepped.samples))
+    def _reads(self, position: Position) -> Epoch:
+        """What all ranks read from a position on."""
+        return Epoch(self._plan, ranks=self._exchange.size, batch_size=self._config.training.batch_size,
+                     seed=self._config.seed, position=position)  # fmt: skip
 
 
-def _arrays(tensors: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+class _Measured(tf.Module):
+    """What was measured of an epoch that is not over, for a checkpoint to hold."""
+
+    def __init__(self) -> None:
+        super().__init__(name="measured")
+        self.vector = tf.Variable(tf.zeros(Metrics.SIZE, tf.float64), trainable=False, name="vector")
+
+
+def digest(config: Config, plan: ReadingPlan, validation: ReadingPlan | None) -> str:
+    """What makes two runs the same: what they learn, from what and how, but not by how many ranks and where."""
+    of_training = config.training.model_dump(mode="json", exclude=set(_NOT_OF_A_RUN))
+    values = config.model_dump(
+        mode="json", include={"seed", "features", "embeddings", "lists", "statistics", "model"}
+    )
+    plans = [None if one is None else one.model_dump(mode="json") for one in (plan, validation)]
+    text = json.dumps([values, of_training, plans], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -72,6 +72,21 @@ def complete(root: str) -> list[str]:
     return sorted(PurePosixPath(found).parent.name for found in fs.glob(f"{path}/*/{_MANIFEST}"))
 
 
+def begun(root: str) -> list[str]:
+    """All versions, also those whose writing broke off, in the order of their names."""
+    fs, path = storage.at(root)
+    return sorted(PurePosixPath(found).name for found in fs.glob(f"{path}/*-*") if fs.isdir(found))
+
+
+def remove(root: str, version: str) -> None:
+    """Remove a version: its manifest first, so that what is half removed does not count."""
+    fs, path = storage.at(root)
+    directory = f"{path}/{version}"
+    if fs.exists(f"{directory}/{_MANIFEST}"):
+        fs.rm_file(f"{directory}/{_MANIFEST}")
+    fs.rm(directory, recursive=True)
+
+
 def manifest(root: str, version: str) -> Manifest:
     """The manifest of a version; raises DataError where there is none, or one that cannot be read."""
     fs, path = storage.at(root)

@@ -1,6 +1,5 @@
 """Training: exact steps, whole runs, what they leave behind, and how they fail."""
 
-import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,17 @@ import tensorflow as tf
 from structlog.testing import capture_logs
 from tensorflow.python.summary.summary_iterator import summary_iterator
 
-from esmm import checkpoints, export, models, schema, versions
 from esmm import config as configs
-from esmm.config import Config
+from esmm import export, models, optimizers, schema, versions
+from esmm.checkpoints import Checkpoints, State
+from esmm.config import Config, Optimizer
 from esmm.distributed.exchange import Alone, merge
 from esmm.errors import DataError
-from esmm.layers import Rows
-from esmm.optimizers import Adagrad
+from esmm.layers import Batch, Rows
 from esmm.plan import make_plan
 from esmm.progress import NOTHING, Totals
-from esmm.training import Result, make_step, train
+from esmm.step import NO_SIGNALS, make_step
+from esmm.training import Result, train
 from tests import plain, synthetic
 
 
@@ -33,64 +33,98 @@ def run(config: Config) -> Result:
     return train(config, plan, Alone(), [synthetic.DAY])
 
 
-def test_adagrad_is_as_on_paper() -> None:
-    """s = 0.1 + 2² = 4.1, w = 1 - 0.5 · 2 / √4.1; then s = 4.1 + 1² = 5.1."""
-    variable = tf.Variable([1.0, 1.0], name="w", dtype=tf.float64)
-    adagrad = Adagrad([variable], learning_rate=0.5, initial_accumulator=0.1)
-    adagrad.apply(variable, tf.constant([2.0, 0.0], tf.float64))
-    np.testing.assert_allclose(variable, [1 - 1 / math.sqrt(4.1), 1], rtol=1e-12)
-    adagrad.apply(variable, tf.constant([1.0, 0.0], tf.float64))
-    np.testing.assert_allclose(variable, [1 - 1 / math.sqrt(4.1) - 0.5 / math.sqrt(5.1), 1], rtol=1e-12)
-
-
-@pytest.mark.parametrize("indices", [[], [2], [3, 0]])
-def test_a_step_by_rows_is_a_dense_step_and_leaves_the_others(indices: list[int]) -> None:
-    random = np.random.default_rng(0)
-    start, values = random.normal(size=(4, 3)), random.normal(size=(len(indices), 3))
-    by_rows, dense = (tf.Variable(start, name=name) for name in ("by_rows", "dense"))
-    adagrad = Adagrad([by_rows, dense], 0.5, 0.1)
-    gradient = np.zeros((4, 3))
-    gradient[indices] = values
-    for _ in range(2):
-        adagrad.apply_rows(by_rows, Rows(tf.constant(indices, tf.int64), tf.constant(values)))
-        adagrad.apply(dense, tf.constant(gradient))
-    np.testing.assert_allclose(by_rows, dense, rtol=1e-12)
-    untouched = [row for row in range(4) if row not in indices]
-    np.testing.assert_array_equal(by_rows.numpy()[untouched], start[untouched])
-
-
 def test_equal_rows_are_merged_and_summed() -> None:
     found = merge(Rows(tf.constant([7, 2, 7], tf.int64), tf.constant([[1.0], [2.0], [4.0]])))
     assert found.indices_u.numpy().tolist() == [7, 2]
     assert found.values_ud.numpy().tolist() == [[5.0], [2.0]]
 
 
-def test_steps_are_those_of_a_plain_loop(config: Config) -> None:
+PLAIN: dict[str, dict[str, Any]] = {
+    "adagrad": {"schedule": "constant"},
+    "adam": {"name": "adam", "learning_rate": 0.01},
+    "decayed and clipped": {"weight_decay": 0.1, "clip_norm": 0.05},
+    "adam, decayed and clipped": {
+        "name": "adam",
+        "learning_rate": 0.01,
+        "weight_decay": 0.1,
+        "clip_norm": 0.05,
+    },
+}
+
+
+@pytest.mark.parametrize("case", PLAIN)
+def test_steps_are_those_of_a_plain_loop(config: Config, case: str) -> None:
     """50 steps in float64, of 12 rows and of fewer filled up with padding, some all padding, some of weight 0."""
+    config = changed(config, optimizer=Optimizer.model_validate(PLAIN[case]))
     random = np.random.default_rng(0)
     samples = synthetic.columns(config, 500)
     samples["weight"] = random.choice([0.0, 0.5, 1.0, 3.0], 500).astype(np.float32)
     cuts = np.cumsum([0, *random.choice([0, 1, 7, 12], 50)])
     batches = [{name: v[first:last] for name, v in samples.items()} for first, last in pairwise(cuts)]
     batches[3] = batches[3] | {"weight": np.zeros_like(batches[3]["weight"])}
+    moved = compare_with_plain(config, batches)
+    assert all(moved.values()), moved
+
+
+@pytest.mark.parametrize("stop_gradient", [False, True])
+def test_tasks_weigh_what_the_config_says(config: Config, stop_gradient: bool) -> None:
+    model = config.model.model_copy(
+        update={"task_weights": {"ctr": 0.0, "ctcvr": 3.0}, "stop_gradient": stop_gradient}
+    )
+    config = config.model_copy(update={"model": model})
+    samples = synthetic.columns(config, 40)
+    moved = compare_with_plain(
+        config, [synthetic.take(samples, slice(n, n + 10), 10) for n in range(0, 40, 10)]
+    )
+    assert moved["cvr/kernel_0"]
+    assert moved["ctr/kernel_0"] is not stop_gradient
+
+
+def compare_with_plain(config: Config, batches: list[dict[str, np.ndarray]]) -> dict[str, bool]:
+    """Take the steps, ours and plain ones; whether each variable has moved."""
     model = models.make(config, tf.float64)
-    optimizer = Adagrad(model.variables, config.training.learning_rate, config.training.initial_accumulator)
+    optimizer = optimizers.make(model.variables, config.training.optimizer)
     start = {variable.name.removesuffix(":0"): variable.numpy() for variable in model.variables}
-    step = make_step(model, optimizer, Alone(), seed=1)
+    step = make_step(model, optimizer, Alone(), config)
     for number, batch in enumerate(batches):
         padded = synthetic.take(batch, slice(None), size=12)
-        stepped = step(synthetic.tensors(padded), tf.constant(number, tf.int64))
+        stepped = step(synthetic.tensors(padded), tf.constant(number, tf.int64), tf.constant(NO_SIGNALS))
         assert float(stepped.weight) == batch["weight"].sum()
         assert int(stepped.samples) == np.count_nonzero(batch["weight"])
     expected = plain.train(config, start, batches)
-    moved = [name for name in start if not np.array_equal(start[name], expected[name])]
-    assert sorted(moved) == sorted(start)
     for variable in model.variables:
         np.testing.assert_allclose(variable, expected[variable.name.removesuffix(":0")], atol=1e-9)
+    return {name: not np.array_equal(start[name], expected[name]) for name in start}
+
+
+@pytest.mark.parametrize("broken", ["loss ctr", "gradient of ctr/kernel_0"])
+def test_a_step_that_is_not_finite_says_what_is_not_and_changes_nothing(
+    config: Config, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    model = models.make(config)
+    optimizer = optimizers.make(model.variables, config.training.optimizer)
+    samples = synthetic.columns(config, 10)
+    right = model.losses
+
+    @tf.custom_gradient
+    def steep(logits: tf.Tensor) -> Any:
+        return tf.zeros(()), lambda _: tf.fill(tf.shape(logits), np.inf)
+
+    def losses(batch: Batch, logits: Any) -> dict[str, tf.Tensor]:
+        found = right(batch, logits)
+        return found | {"ctr": found["ctr"] + (np.nan if broken == "loss ctr" else steep(logits.ctr))}
+
+    monkeypatch.setattr(model, "losses", losses)
+    start = [variable.numpy() for variable in (*model.variables, *optimizer.variables)]
+    step = make_step(model, optimizer, Alone(), config)
+    stepped = step(synthetic.tensors(samples), tf.constant(1, tf.int64), tf.constant(NO_SIGNALS))
+    assert not bool(stepped.is_finite[broken])
+    for variable, before in zip((*model.variables, *optimizer.variables), start, strict=True):
+        np.testing.assert_array_equal(variable, before)
 
 
 def test_a_run_learns_and_says_how_well(config: Config) -> None:
-    config = changed(config, epochs=4, batch_size=64, learning_rate=0.2, log_every=10)
+    config = changed(config, epochs=4, batch_size=64, optimizer=Optimizer(learning_rate=0.2), log_every=10)
     synthetic.publish(config, [600, 600, 301])
     with capture_logs() as lines:
         result = run(config)
@@ -127,18 +161,23 @@ def test_a_run_leaves_a_checkpoint_an_epoch_scalars_and_a_manifest(config: Confi
     result = run(config)
 
     root = f"{config.training.directory}/checkpoints"
-    facts = [versions.manifest(root, version).facts for version in versions.complete(root)]
-    assert [(fact["epoch"], fact["step"], fact["samples"]) for fact in facts] == [(1, 8, 400), (2, 16, 800)]
+    states = [State.model_validate(versions.manifest(root, one).facts) for one in versions.complete(root)]
+    assert [(state.position.epoch, state.step, state.samples) for state in states] == [
+        (1, 8, 400),
+        (2, 16, 800),
+    ]
     model = models.make(config)
-    optimizer = Adagrad(model.variables, 0.05, initial_accumulator=0.0)
-    assert checkpoints.restore(root, {"model": model, "optimizer": optimizer}) == facts[-1]
+    optimizer = optimizers.make(model.variables, config.training.optimizer)
+    parts = {"model": model, "optimizer": optimizer}
+    Checkpoints(root, parts, keep=1).restore(versions.complete(root)[-1])
     samples = synthetic.columns(config, 30)
     tensors = synthetic.tensors(samples)
     restored = model.predictions(model(tensors, model.inputs.look_up(tensors)))
     exported = export.load(config.scoring.models, result["version"])
     for name, values in exported(samples).items():
         np.testing.assert_allclose(restored[name], values, atol=1e-6)
-    start = config.training.initial_accumulator
+    start = config.training.optimizer.initial_accumulator
+    assert isinstance(optimizer, optimizers.Adagrad)
     assert all(np.min(sums) >= 0.99 * start < np.max(sums) for sums in optimizer.accumulators.values())
 
     [events] = Path(config.training.directory).glob("events/*/events*")
@@ -173,9 +212,11 @@ def test_a_run_can_leave_everything_in_an_object_store(config: Config, tmp_path:
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(config: Config) -> None:
-    config = changed(config, learning_rate=1e30, batch_size=50)
+    config = changed(config, optimizer=Optimizer(learning_rate=1e30), batch_size=50)
     synthetic.publish(config, [200])
-    with pytest.raises(DataError, match=r"^training, step 2: expected finite losses, found ctr (nan|inf)"):
+    with pytest.raises(
+        DataError, match=r"^training, step 2: expected finite losses and gradients, found others in loss ctr"
+    ):
         run(config)
     assert not versions.complete(f"{config.training.directory}/checkpoints")
     assert not versions.complete(config.scoring.models)

@@ -1,0 +1,71 @@
+"""What a rank feeds its steps with: batches, how long each was waited for, and what keeps it from one.
+
+    with reading(config) as load:
+        for fed in feed(epoch, config, rank=0, load=load, before=lambda: exchange.at(step, "reading")):
+            fed.batch["item"], fed.waited        # int64 [batch_size], 0.002
+
+A rank that cannot read still takes the step in which it tells the others, who would else wait for it and never learn
+more than that it is gone: the last that it is fed with is padding, and the error.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from esmm import rowgroups, schema
+from esmm.config import Config
+from esmm.dataset import Load, SampleDataset, local_cache, to_tf_dataset
+from esmm.epochs import Epoch
+from esmm.errors import DataError
+from esmm.layers import Batch
+
+
+class Fed(NamedTuple):
+    """A batch, or padding and why there is none."""
+
+    batch: Batch
+    error: DataError | None
+    waited: float
+    """Seconds that it took to come."""
+
+
+def feed(epoch: Epoch, config: Config, *, rank: int, load: Load, before: Callable[[], None]) -> Iterator[Fed]:
+    """A rank's batches of an epoch; `before` is called before each is waited for."""
+    batches = read(epoch, config, rank=rank, load=load)
+    iterator = iter(batches)
+    while True:
+        before()
+        since = time.monotonic()
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except DataError as error:
+            yield Fed(_padding(batches), error, 0.0)
+            return
+        yield Fed(batch, None, time.monotonic() - since)
+
+
+def read(epoch: Epoch, config: Config, *, rank: int, load: Load) -> SampleDataset:
+    """The columns that training takes, of what a rank reads in an epoch."""
+    return to_tf_dataset(
+        epoch, schema.training_columns(config), rank=rank, threads=config.training.reader_threads, load=load
+    )
+
+
+def reading(config: Config) -> AbstractContextManager[Load]:
+    """How row groups are read: anew each time, or by the rank's own cache while the block runs."""
+    settings = config.training
+    if settings.cache is None:
+        return nullcontext(rowgroups.load)
+    return local_cache(Path(settings.cache), settings.cache_gib * 2**30)
+
+
+def _padding(batches: SampleDataset) -> Batch:
+    """A batch of no rows: ids are absent, and nothing has a weight."""
+    return {name: tf.fill(each.shape, tf.cast(schema.ABSENT if each.dtype == tf.int64 else 0, each.dtype))
+            for name, each in batches.element_spec.items()}  # fmt: skip

@@ -1,0 +1,127 @@
+"""One step of training: the batches of all ranks to one update of the model.
+
+    step = make_step(model, optimizer, exchange, config)
+    stepped = step(batch, tf.constant(1, tf.int64), NO_SIGNALS)
+    stepped.losses["ctr"] / stepped.weight       # the mean over all ranks' rows, before the update
+
+Exactness: gradients are sums over the batches of all ranks, divided by the sum of their weights. So N ranks of
+batch B train like one of batch N × B, rows of weight 0 count for nothing, and a step of such rows alone changes
+nothing. Everything that ranks have to agree on travels with the gradients' sum: no rank decides anything alone.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import tensorflow as tf
+
+from esmm.config import Config
+from esmm.layers import Batch, Rows
+from esmm.models import Model
+from esmm.optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from esmm.distributed.exchange import Exchange
+
+
+class Signals(NamedTuple):
+    """What a rank tells the others along with its gradients; of a step, the sums over ranks."""
+
+    failed: float
+    """1 from a rank that could not read its batch."""
+    checkpoint: float
+    """1 from a rank that wants a checkpoint after this step."""
+    waited: float
+    """Seconds that the rank waited for its batch."""
+
+
+NO_SIGNALS = Signals(0.0, 0.0, 0.0)
+
+
+class Stepped(NamedTuple):
+    """What comes out of a step: but for the predictions, the same on all ranks."""
+
+    losses: dict[str, tf.Tensor]
+    """By task, the loss summed by weight over all ranks."""
+    weight: tf.Tensor
+    """The weight of all ranks' batches."""
+    samples: tf.Tensor
+    """Their rows of a weight above 0."""
+    signals: tf.Tensor
+    """[3]: the sums of all ranks' signals."""
+    is_finite: dict[str, tf.Tensor]
+    """By loss and variable, whether it, or its gradient, is; where one is not, nothing was updated."""
+    predictions: dict[str, tf.Tensor]
+    """This rank's pctr, pcvr and pctcvr, [b] each, before the update."""
+
+
+class Step(Protocol):
+    """A batch, the step's number and this rank's signals to an update."""
+
+    def __call__(self, batch: Batch, number: tf.Tensor, signals: tf.Tensor | Signals) -> Stepped:
+        """Every rank takes it together."""
+
+
+def make_step(model: Model, optimizer: Optimizer, exchange: "Exchange", config: Config) -> Step:
+    """The step that updates a model by the batches of all ranks."""
+    tables, dense = model.inputs.tables, model.dense_variables
+    rank_seed = tf.random.experimental.stateless_fold_in(
+        tf.constant([config.seed, 0], tf.int64), exchange.rank
+    )
+    task_weights: Mapping[str, float] = dict(config.model.task_weights.items())
+
+    @tf.function(autograph=False)
+    def step(batch: Batch, number: tf.Tensor, signals: tf.Tensor) -> Stepped:
+        # Forward: each table's rows in use, gathered once, and what the towers make of them.
+        look_ups = model.inputs.look_up(batch)
+        in_use = {name: look_up.rows.values_ud for name, look_up in look_ups.items()}
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch((dense, in_use))
+            dropout_seed = tf.random.experimental.stateless_fold_in(rank_seed, number)
+            logits = model(batch, look_ups, dropout_seed)
+            losses = model.losses(batch, logits)
+            loss = tf.add_n([task_weights.get(task, 1.0) * each for task, each in losses.items()])
+
+        # Backward: by the dense variables, and by the rows in use.
+        zero = tf.UnconnectedGradients.ZERO
+        gradients, by_row = tape.gradient(loss, (dense, in_use), unconnected_gradients=zero)
+
+        # Sums over ranks.
+        weight = tf.reduce_sum(tf.cast(batch["weight"], loss.dtype))
+        samples = tf.reduce_sum(tf.cast(batch["weight"] > 0, loss.dtype))
+        told = tf.cast(signals, loss.dtype)
+        summed = exchange.sum([*gradients, *losses.values(), weight, samples, told])
+        gradients, (*sums, weight, samples, told) = summed[: len(dense)], summed[len(dense) :]
+        rows = {name: Rows(look_ups[name].rows.indices_u, values_ud) for name, values_ud in by_row.items()}
+        rows = exchange.sum_rows(rows)
+
+        # Update, by the mean.
+        by_dense = [
+            (variable, tf.math.divide_no_nan(gradient, weight))
+            for variable, gradient in zip(dense, gradients, strict=True)
+        ]
+        by_table = [
+            (tables[name].weights, Rows(indices_u, tf.math.divide_no_nan(values_ud, weight)))
+            for name, (indices_u, values_ud) in rows.items()
+        ]
+        is_finite = {
+            **{f"loss {task}": _is_finite(total) for task, total in zip(losses, sums, strict=True)},
+            **{_gradient_of(variable): _is_finite(gradient) for variable, gradient in by_dense},
+            **{_gradient_of(table): _is_finite(gradient.values_ud) for table, gradient in by_table},
+        }
+        tf.cond(
+            tf.reduce_all([weight > 0, *is_finite.values()]),
+            lambda: optimizer.step(by_dense, by_table),
+            tf.no_op,
+        )
+        by_task = dict(zip(losses, sums, strict=True))
+        return Stepped(by_task, weight, samples, told, is_finite, model.predictions(logits))
+
+    return step
+
+
+def _is_finite(values: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_all(tf.math.is_finite(values))
+
+
+def _gradient_of(variable: tf.Variable) -> str:
+    return f"gradient of {variable.name.partition(':')[0]}"

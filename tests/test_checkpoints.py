@@ -1,0 +1,133 @@
+"""What a run keeps, what it goes on from, and what it passes over."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from structlog.testing import capture_logs
+
+from esmm import versions
+from esmm.checkpoints import Best, Checkpoints, State
+from esmm.epochs import Leg, Position
+from esmm.errors import DataError
+
+
+def part(value: float) -> tf.Module:
+    module = tf.Module(name="part")
+    module.variable = tf.Variable([value, value + 1], name="v")
+    return module
+
+
+@pytest.fixture(params=["file", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"{tmp_path}/checkpoints" if request.param == "file" else f"memory:/{tmp_path}/checkpoints"
+
+
+def damage(root: str, version: str) -> str:
+    """Cut off one of a version's files, and say which."""
+    [file] = [found for found in (Path(root) / version).iterdir() if ".data" in found.name]
+    file.write_bytes(file.read_bytes()[:-1])
+    return file.name
+
+
+def test_a_run_goes_on_from_its_newest_checkpoint(root: str) -> None:
+    saved = part(1.0)
+    kept = Checkpoints(root, {"part": saved}, keep=2)
+    position = Position(epoch=1, legs=(Leg(ranks=2, batch_size=8, steps=3),), of="x")
+    kept.save(State(run="a", step=1))
+    saved.variable.assign([5.0, 6.0])
+    state = State(
+        run="a",
+        step=7,
+        position=position,
+        epoch_losses={"ctr": 0.1},
+        best=Best(epoch=1, score=0.5, checkpoint="c"),
+    )
+    kept.save(state)
+    other = part(0.0)
+    assert Checkpoints(root, {"part": other}, keep=2).resume("a") == state
+    np.testing.assert_array_equal(other.variable, [5.0, 6.0])
+
+
+def test_another_run_begins_anew_and_so_does_one_that_was_finished(root: str) -> None:
+    kept = Checkpoints(root, {"part": part(1.0)}, keep=2)
+    assert kept.resume("a") is None
+    kept.finish()
+    kept.save(State(run="a", step=1))
+    assert kept.resume("b") is None
+    assert kept.resume("a") is not None
+    kept.finish()
+    assert kept.resume("a") is None
+    kept.save(State(run="a", step=2))
+    assert kept.resume("a") == State(run="a", step=2)
+
+
+@pytest.mark.parametrize("what", ["file", "manifest", "shape"])
+def test_a_damaged_newest_checkpoint_is_passed_over_and_named(tmp_path: Path, what: str) -> None:
+    root, module = str(tmp_path), part(1.0)
+    kept = Checkpoints(root, {"part": module}, keep=3)
+    kept.save(State(run="a", step=1))
+    if what == "shape":
+        module.variable = tf.Variable([1.0, 2.0, 3.0], name="v")
+    newest = kept.save(State(run="a", step=2))
+    named = newest
+    if what == "file":
+        named = f"{newest}/{damage(root, newest)}"
+    elif what == "manifest":
+        (tmp_path / newest / "manifest.json").write_text('{"files": {')
+        named = f"{newest}/manifest.json"
+    module = part(0.0)
+    with capture_logs() as lines:
+        state = Checkpoints(root, {"part": module}, keep=3).resume("a")
+    assert state == State(run="a", step=1)
+    np.testing.assert_array_equal(module.variable, [1.0, 2.0])
+    [warning] = [line for line in lines if line["log_level"] == "warning"]
+    assert (warning["event"], warning["checkpoint"]) == ("checkpoint passed over", newest)
+    assert warning["error"].startswith(f"{root}/{named}: expected")
+
+
+def test_where_all_are_damaged_a_run_begins_anew(tmp_path: Path) -> None:
+    kept = Checkpoints(str(tmp_path), {"part": part(1.0)}, keep=3)
+    damage(str(tmp_path), kept.save(State(run="a", step=1)))
+    assert kept.resume("a") is None
+
+
+def test_the_newest_stay_and_the_best_one(root: str) -> None:
+    kept = Checkpoints(root, {"part": part(1.0)}, keep=2)
+    best = Best(epoch=1, score=0.5, checkpoint=versions.new_version())
+    saved = [kept.save(State(run="a", best=best), best.checkpoint)]
+    saved += [kept.save(State(run="a", step=step, best=best)) for step in range(4)]
+    assert versions.complete(root) == [saved[0], *saved[-2:]]
+    worse = best.model_copy(update={"checkpoint": saved[-1]})
+    saved.append(kept.save(State(run="a", step=9, best=worse)))
+    assert versions.complete(root) == saved[-2:]
+
+
+def test_what_a_killed_writer_left_goes_with_the_older_ones(tmp_path: Path) -> None:
+    kept = Checkpoints(str(tmp_path), {"part": part(1.0)}, keep=1)
+    left = tmp_path / versions.new_version()
+    left.mkdir()
+    (left / "state.index").write_bytes(b"half")
+    assert kept.resume("a") is None
+    saved = kept.save(State(run="a"))
+    assert [found.name for found in tmp_path.iterdir()] == [saved]
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    version = Checkpoints(str(tmp_path), {"part": part(1.0)}, keep=1).save(State(run="a"))
+    other = part(0.0)
+    other.more = tf.Variable([1.0], name="more")
+    with pytest.raises(DataError, match=f"{version}: expected this model's variables"):
+        Checkpoints(str(tmp_path), {"part": other}, keep=1).restore(version)
+
+
+def test_some_of_the_parts_can_be_restored_alone(tmp_path: Path) -> None:
+    one, two = part(1.0), part(2.0)
+    kept = Checkpoints(str(tmp_path), {"one": one, "two": two}, keep=1)
+    version = kept.save(State(run="a"))
+    one.variable.assign([0.0, 0.0])
+    two.variable.assign([0.0, 0.0])
+    kept.restore(version, only=["one"])
+    np.testing.assert_array_equal(one.variable, [1.0, 2.0])
+    np.testing.assert_array_equal(two.variable, [0.0, 0.0])

@@ -1,0 +1,227 @@
+"""A run that was broken off and goes on: the same parameters, the same report, as one that was not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from esmm import export, schema, training, versions
+from esmm.config import Checkpoints, Config, EarlyStopping, Model, Optimizer
+from esmm.distributed.exchange import Alone
+from esmm.errors import ConfigError, DataError
+from esmm.metrics import Metrics
+from esmm.plan import make_plan
+from esmm.step import Stepped
+from esmm.training import Result, train
+from tests import synthetic
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+@pytest.fixture
+def learning(config: Config) -> Config:
+    """Three epochs of ten steps, a checkpoint after every third, with all that is random turned on."""
+    synthetic.publish(config, [130, 70, 99])
+    update = {
+        "epochs": 3, "batch_size": 30, "checkpoints": Checkpoints(every_steps=3, keep=2), "deterministic": True,
+        "optimizer": Optimizer(name="adam", learning_rate=0.01, warm_up_steps=4, weight_decay=0.01),
+    }  # fmt: skip
+    model = Model(towers=(8, 4), dropout=0.3, layer_norm=True)
+    return config.model_copy(update={"training": config.training.model_copy(update=update), "model": model})
+
+
+def run(config: Config, validation: bool = False, **options: Any) -> Result:
+    plan = make_plan(config.samples.table, [synthetic.DAY], schema.training_columns(config))
+    return train(config, plan, Alone(), [synthetic.DAY], plan if validation else None, **options)
+
+
+def run_killed_at(step: int, config: Config, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Die right after a step, before anything is made of it."""
+    taken = training._Run._take
+
+    def take(self: Any, number: int, read: Any) -> Any:
+        found = taken(self, number, read)
+        if number == step:
+            raise Killed
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training._Run, "_take", take)
+        with pytest.raises(Killed):
+            run(config, **options)
+
+
+def elsewhere(config: Config) -> Config:
+    update = {"directory": f"{config.training.directory}-elsewhere"}
+    return config.model_copy(update={"training": config.training.model_copy(update=update)})
+
+
+def predictions(config: Config, result: Result) -> dict[str, np.ndarray]:
+    return export.load(config.scoring.models, result["version"])(synthetic.columns(config, 50))
+
+
+@pytest.mark.parametrize(("step", "resumed"), [(1, []), (4, [3]), (10, [9]), (17, [15]), (30, [27])])
+def test_a_killed_run_goes_on_to_the_same_model(
+    learning: Config, monkeypatch: pytest.MonkeyPatch, step: int, resumed: list[int]
+) -> None:
+    expected = run(elsewhere(learning))
+    run_killed_at(step, learning, monkeypatch)
+    with capture_logs() as lines:
+        found = run(learning)
+    assert [line["step"] for line in lines if line["event"] == "resuming"] == resumed
+    assert found["samples"] == found["planned"] == 3 * 299
+    compare(found, expected)
+    ours, theirs = predictions(learning, found), predictions(learning, expected)
+    for name, values in ours.items():
+        np.testing.assert_allclose(values, theirs[name], atol=1e-6)
+
+
+def compare(found: Result, expected: Result) -> None:
+    """Two results tell the same."""
+    assert (found["steps"], found["samples"], found["planned"]) == (
+        expected["steps"], expected["samples"], expected["planned"],
+    )  # fmt: skip
+    assert found["losses"] == pytest.approx(expected["losses"], rel=1e-6)
+    for task, metrics in expected["metrics"].items():
+        assert found["metrics"][task] == pytest.approx(metrics, rel=1e-6)
+
+
+def test_a_finished_run_is_not_gone_on_from(learning: Config) -> None:
+    first = run(learning)
+    with capture_logs() as lines:
+        second = run(learning)
+    compare(second, first)
+    assert second["version"] != first["version"]
+    assert not [line for line in lines if line["event"] == "resuming"]
+
+
+def test_a_run_that_was_trained_but_not_published_is_published(
+    learning: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(elsewhere(learning))
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "export", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            run(learning)
+    with capture_logs() as lines:
+        found = run(learning)
+    assert not [line for line in lines if line["event"] in ("training", "epoch done")]
+    compare(found, expected)
+    np.testing.assert_array_equal(
+        predictions(learning, found)["pcvr"], predictions(learning, expected)["pcvr"]
+    )
+
+
+def test_fresh_begins_anew_and_so_does_another_config(
+    learning: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_killed_at(17, learning, monkeypatch)
+    for config, options in ((learning, {"fresh": True}), (changed_rate(learning), {})):
+        with capture_logs() as lines:
+            found = run(config, **options)
+        assert not [line for line in lines if line["event"] == "resuming"]
+        assert (found["steps"], found["samples"]) == (30, 3 * 299)
+
+
+def changed_rate(config: Config) -> Config:
+    optimizer = config.training.optimizer.model_copy(update={"learning_rate": 0.02})
+    return config.model_copy(update={"training": config.training.model_copy(update={"optimizer": optimizer})})
+
+
+def test_another_batch_size_takes_what_is_left_once(
+    learning: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_killed_at(17, learning, monkeypatch)
+    larger = learning.model_copy(update={"training": learning.training.model_copy(update={"batch_size": 70})})
+    found = run(larger)
+    # 15 steps of 30, then 149 or so rows of the second epoch and 299 of the third in batches of up to 70.
+    assert (found["steps"], found["samples"], found["planned"]) == (15 + 3 + 5, 3 * 299, 3 * 299)
+
+
+def test_checkpoints_come_by_time_too(learning: Config) -> None:
+    often = Checkpoints.model_validate({"every": "0.000001s", "keep": 100})
+    config = learning.model_copy(
+        update={"training": learning.training.model_copy(update={"checkpoints": often})}
+    )
+    run(config)
+    assert len(versions.complete(f"{config.training.directory}/checkpoints")) == 30
+
+
+def test_the_best_epochs_model_is_the_one_that_is_published(learning: Config) -> None:
+    """A rate that destroys what the first epoch has learnt."""
+    optimizer = Optimizer(name="adam", learning_rate=0.02, schedule="constant")
+    one = {"epochs": 1, "optimizer": optimizer}
+    expected = run(
+        elsewhere(learning.model_copy(update={"training": learning.training.model_copy(update=one)}))
+    )
+    settings = {
+        "epochs": 3, "optimizer": optimizer,
+        # Nothing improves by as much as this, after the first.
+        "early_stopping": EarlyStopping(metric="ctr.log_loss", patience=1, min_change=1.0),
+    }  # fmt: skip
+    config = learning.model_copy(update={"training": learning.training.model_copy(update=settings)})
+    found = run(config, validation=True)
+    assert (found["steps"], found["planned"]) == (20, 2 * 299)
+    np.testing.assert_allclose(
+        predictions(config, found)["pctr"], predictions(config, expected)["pctr"], atol=1e-6
+    )
+    facts = export.load(config.scoring.models, found["version"]).facts
+    assert facts["epoch"] == 1
+    assert facts["validation"] == found["validation"]
+
+
+def test_early_stopping_needs_samples_to_validate_on(learning: Config) -> None:
+    update = {"early_stopping": EarlyStopping()}
+    config = learning.model_copy(update={"training": learning.training.model_copy(update=update)})
+    with pytest.raises(ConfigError, match=r"^training.early_stopping: expected samples to validate on"):
+        run(config)
+
+
+def test_validation_measures_the_model_as_it_is_exported(learning: Config) -> None:
+    config = learning.model_copy(update={"training": learning.training.model_copy(update={"epochs": 1})})
+    found = run(config, validation=True)
+    expected = Metrics()
+    for number, rows in enumerate([130, 70, 99]):
+        samples = synthetic.columns(config, rows, seed=number)
+        predicted = export.load(config.scoring.models, found["version"])(samples)
+        expected.update(**{name: samples[name] for name in ("click", "purchase", "weight")}, **predicted)
+    assert found["validation"] is not None
+    for task, metrics in expected.result().items():
+        assert found["validation"][task] == pytest.approx(metrics, rel=1e-5)
+
+
+def test_samples_to_validate_on_that_cannot_be_read_are_one_error(learning: Config) -> None:
+    plan = make_plan(learning.samples.table, [synthetic.DAY], schema.training_columns(learning))
+    gone = plan.model_copy(update={"files": tuple(
+        file.model_copy(update={"url": file.url.replace("part-1", "part-9")}) for file in plan.files
+    )})  # fmt: skip
+    with pytest.raises(DataError, match="part-9"):
+        train(learning, plan, Alone(), [], gone)
+
+
+def test_a_collapse_of_pcvr_is_warned_of(learning: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Towers whose CVR says one in a thousand, where half of the clicked rows are purchases."""
+    taken = training.make_step
+
+    def make_step(model: Any, *arguments: Any) -> Any:
+        step = taken(model, *arguments)
+
+        def collapsed(batch: Any, *rest: Any) -> Stepped:
+            stepped = step(batch, *rest)
+            pcvr = 0.001 * np.ones(len(stepped.predictions["pcvr"]))
+            return stepped._replace(predictions={**stepped.predictions, "pcvr": pcvr})
+
+        return collapsed
+
+    with capture_logs() as lines:
+        run(learning)
+    assert not [line for line in lines if line["event"] == "pCVR has collapsed"]
+    monkeypatch.setattr(training, "make_step", make_step)
+    with capture_logs() as lines:
+        run(learning, fresh=True)
+    warnings = [line for line in lines if line["event"] == "pCVR has collapsed"]
+    assert [line["epoch"] for line in warnings] == [1, 2, 3]
+    assert warnings[0]["mean_pcvr_of_clicked"] == "0.00100"
