@@ -96,6 +96,13 @@ if [[ $master == local* ]]; then
     export SPARK_SUBMIT_OPTS="$defaults ${SPARK_SUBMIT_OPTS-}"
 fi
 
+# What ranks know each other by travels between driver and executors: encrypted, where Spark makes the secret itself.
+# On standalone this takes spark.authenticate.secret, on masters and workers too (docs/cluster.md).
+secure=()
+if [[ $master == yarn* || $master == k8s://* ]]; then
+    secure=(--conf spark.authenticate=true --conf spark.network.crypto.enabled=true)
+fi
+
 # TensorFlow's remarks on the processor are no warnings.
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-1}
 
@@ -103,4 +110,4 @@ if (($# == 0)); then
     exec "$SPARK_HOME/bin/spark-submit" "${options[@]}"
 fi
 py_files=$("$python" -I "$root/esmm/ship.py" "$root")$py_files
-exec "$SPARK_HOME/bin/spark-submit" --py-files "$py_files" ${options[@]+"${options[@]}"} "$@"
+exec "$SPARK_HOME/bin/spark-submit" --py-files "$py_files" ${secure[@]+"${secure[@]}"} ${options[@]+"${options[@]}"} "$@"

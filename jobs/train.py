@@ -1,11 +1,13 @@
 """Samples to a model: ESMM, trained by Horovod ranks, and published with its manifest.
 
-spark-submit.sh jobs/train.py --config conf/demo.yaml --from 2026-03-24 --to 2026-03-30
+spark-submit.sh jobs/train.py --config conf/demo.yaml --from 2026-03-24 --to 2026-03-29 --validate 2026-03-30
+.venv/bin/python jobs/train.py --config conf/demo.yaml --hosts localhost:2 --samples build/demo/samples
 .venv/bin/horovodrun -np 2 --gloo .venv/bin/python jobs/train.py --config conf/demo.yaml --samples build/demo/samples
 .venv/bin/python jobs/train.py --config conf/demo.yaml --samples plan.json
 """
 
 import datetime as dt
+import sys
 from typing import Annotated
 
 import typer
@@ -14,7 +16,8 @@ from pyspark.sql import SparkSession
 from esmm import cli, schema, tables
 from esmm.distributed import launch, spark_ranks
 from esmm.errors import ConfigError
-from esmm.plan import ReadingPlan, make_plan
+from esmm.plan import make_plan
+from esmm.publish import Table
 
 Day = dt.datetime | None
 First = Annotated[
@@ -29,12 +32,31 @@ Samples = Annotated[
 ]
 
 
+Validate = Annotated[
+    str | None,
+    typer.Option(
+        "--validate", metavar="DAY|SAMPLES",
+        help="What to measure the model on after each epoch: a day of the table, or samples as of --samples.",
+    ),
+]  # fmt: skip
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Begin anew, where an earlier run's checkpoint would be gone on from.")
+]
+Hosts = Annotated[
+    str | None,
+    typer.Option("--hosts", metavar="HOST:SLOTS,…", help="Start the ranks on these hosts, by horovodrun."),
+]
+
+
 def main(
     config_file: cli.ConfigFile,
     overrides: cli.Overrides = None,
     first: First = None,
     last: Last = None,
     samples: Samples = None,
+    validate: Validate = None,
+    fresh: Fresh = False,
+    hosts: Hosts = None,
 ) -> None:
     """Train on the samples of every day from --from to --to, and publish the model."""
     config = cli.read_config(config_file, overrides)
@@ -42,22 +64,46 @@ def main(
         raise ConfigError("--from and --to", expected="both or neither", found="one of them")
     days = cli.days(first, last) if first and last else []
 
-    def plan(spark: SparkSession | None = None) -> ReadingPlan:
-        source = samples or (
-            tables.samples(config, spark) if config.samples.catalog else config.samples.table
-        )
-        return make_plan(source, days or None, schema.training_columns(config))
+    def work(spark: SparkSession | None = None) -> launch.Work:
+        table = samples or (tables.samples(config, spark) if config.samples.catalog else config.samples.table)
+        columns = schema.training_columns(config)
+        plan = make_plan(table, days or None, columns)
+        validation = None if validate is None else make_plan(*validation_source(validate, table), columns)
+        return launch.Work(plan, days, validation, fresh)
 
-    if not launch.under_spark_submit():
-        result = launch.in_this_process(config, plan, days)
-    else:
+    result = None
+    if launch.under_spark_submit():
         spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
         try:
-            result = spark_ranks.run(spark.sparkContext, config, plan(spark), days)
+            result = spark_ranks.run(spark.sparkContext, config, work(spark))
         finally:
             spark.stop()
+    elif hosts is not None:
+        launch.by_horovodrun(config, hosts, command_of_a_rank(), fresh=fresh)
+    else:
+        result = launch.in_this_process(config, work)
     if result is not None:
-        print(f"model {result['version']}: {result['samples']} samples in {result['steps']} steps")
+        missed = result["planned"] - result["samples"]
+        print(f"model {result['version']}: {result['samples']} samples in {result['steps']} steps, "
+              f"{max(missed, 0)} dropped, {max(-missed, 0)} repeated")  # fmt: skip
+
+
+def validation_source(validate: str, table: str | Table) -> tuple[str | Table, list[dt.date] | None]:
+    """What `--validate` names, and which of its days."""
+    try:
+        return table, [dt.date.fromisoformat(validate)]
+    except ValueError:
+        return validate, None
+
+
+def command_of_a_rank() -> list[str]:
+    """This process's own command, without what was for the launcher."""
+    kept, skip = [sys.executable], False
+    for word in sys.argv:
+        if not skip and word not in ("--hosts", "--fresh") and not word.startswith("--hosts="):
+            kept.append(word)
+        skip = word == "--hosts"
+    return kept
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What each rank of tests/test_distributed.py does: horovodrun … python -m tests.ranks MODE DIRECTORY."""
+"""What each rank of tests/test_distributed.py does: horovodrun … python -m tests.ranks DIRECTORY."""
 
 import json
 import os
@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from esmm import config as configs
-from esmm import models
+from esmm import models, optimizers
 from esmm.config import Config
-from esmm.distributed.exchange import HorovodExchange, joined
+from esmm.distributed.exchange import HorovodExchange
+from esmm.distributed.joining import joined
 from esmm.errors import RankLostError
 from esmm.layers import Rows
-from esmm.optimizers import Adagrad
-from esmm.training import make_step
+from esmm.step import NO_SIGNALS, make_step
 from tests import synthetic
 
 STEPS, BATCH = 50, 8
@@ -40,16 +40,16 @@ def batches(config: Config, ranks: int) -> Iterator[list[dict[str, np.ndarray]]]
 def steps(exchange: HorovodExchange, config: Config, directory: Path) -> None:
     """Train in float64; leave the variables, before and after."""
     model = models.make(config, tf.float64)
-    optimizer = Adagrad(model.variables, config.training.learning_rate, config.training.initial_accumulator)
+    optimizer = optimizers.make(model.variables, config.training.optimizer)
     if exchange.rank:
         model.dense_variables[0].assign_add(tf.ones_like(model.dense_variables[0]))
     exchange.broadcast([*model.variables, *optimizer.variables])
     start = {variable.name: variable.numpy() for variable in model.variables}
-    step = make_step(model, optimizer, exchange, seed=1)
+    step = make_step(model, optimizer, exchange, config)
     sums = []
     for number, shares in enumerate(batches(config, exchange.size)):
         batch = synthetic.take(shares[exchange.rank], slice(None), BATCH)
-        stepped = step(synthetic.tensors(batch), tf.constant(number, tf.int64))
+        stepped = step(synthetic.tensors(batch), tf.constant(number, tf.int64), tf.constant(NO_SIGNALS))
         sums.append([float(stepped.weight), float(stepped.samples), float(stepped.losses["ctr"])])
     np.savez(directory / f"start{exchange.rank}.npz", **start)
     np.savez(directory / f"end{exchange.rank}.npz", **{v.name: v.numpy() for v in model.variables}, sums=sums)
@@ -78,18 +78,18 @@ def exchanges(exchange: HorovodExchange, directory: Path) -> None:
 def main() -> None:
     directory = Path(sys.argv[1])
     config = configs.parse(json.loads((directory / "config.json").read_text()))
-    with joined() as exchange:
+    with joined(config.training) as exchange:
         steps(exchange, config, directory)
         if exchange.size == 2:
             exchanges(exchange, directory)
     if int(os.environ["HOROVOD_SIZE"]) == 2:
-        leave(directory)
+        leave(config, directory)
 
 
-def leave(directory: Path) -> None:
+def leave(config: Config, directory: Path) -> None:
     """Rank 1 fails while rank 0 waits for it."""
     try:
-        with joined() as exchange:
+        with joined(config.training) as exchange:
             if exchange.rank == 1:
                 raise KeyError("a mistake")
             exchange.sum([tf.ones(3)])

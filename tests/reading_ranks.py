@@ -18,7 +18,9 @@ from esmm import config as configs
 from esmm import schema
 from esmm.config import Config
 from esmm.distributed import launch
-from esmm.distributed.exchange import HorovodExchange, joined
+from esmm.distributed.exchange import HorovodExchange
+from esmm.distributed.joining import joined
+from esmm.distributed.launch import Work
 from esmm.errors import JobError
 from esmm.plan import ReadingPlan, make_plan
 from esmm.training import train
@@ -95,12 +97,12 @@ def planned(config: Config, name: str) -> ReadingPlan:
 def outcome(config: Config, exchange: HorovodExchange, name: str) -> dict[str, object]:
     start = time.monotonic()
     try:
-        mine = launch._plan_or_error(lambda: planned(config, name)) if exchange.rank == 0 else None
-        plan = exchange.broadcast_object(mine)
-        if isinstance(plan, JobError):
-            raise plan
-        assert plan is not None
-        result = train(config, plan, exchange)
+        mine = launch._work_or_error(lambda: Work(planned(config, name))) if exchange.rank == 0 else None
+        work = exchange.broadcast_object(mine)
+        if isinstance(work, JobError):
+            raise work
+        assert work is not None
+        result = train(config, work.plan, exchange)
         found: dict[str, object] = {"steps": result["steps"], "samples": result["samples"]}
     except JobError as error:
         found = {"error": str(error), "kind": type(error).__name__}
@@ -111,7 +113,7 @@ def main() -> None:
     directory = Path(sys.argv[1])
     config = configs.parse(json.loads((directory / "config.json").read_text()))
     found = {}
-    with joined() as exchange:
+    with joined(config.training) as exchange:
         for name in ("sound", *FAULTS):
             found[name] = outcome(with_table(config, directory, name), exchange, name)
     (directory / f"outcome{exchange.rank}.json").write_text(json.dumps(found))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pyspark.sql import SparkSession
 from esmm import schema, versions
 from esmm.config import Config
 from esmm.distributed import spark_ranks
+from esmm.distributed.launch import Work
 from esmm.errors import DataError, RankLostError
 from esmm.plan import make_plan
 from esmm.training import Result
@@ -77,8 +79,8 @@ def check_exchanges(directory: Path) -> None:
             },
             "object": {"from": 0},
         }
-    expected = "rank 0: expected the other ranks to go on, found one that stopped, whose own error says why"
-    assert (directory / "lost.txt").read_text() == expected
+    expected = "expected all ranks to go on, found KeyError: 'a mistake', in step 0 (starting)"
+    assert (directory / "lost.txt").read_text() == f"rank 1 on {platform.node()}: {expected}"
 
 
 def with_ranks(config: Config, ranks: int, **training: object) -> Config:
@@ -88,7 +90,7 @@ def with_ranks(config: Config, ranks: int, **training: object) -> Config:
 
 def run_on_spark(spark: SparkSession, config: Config) -> Result:
     plan = make_plan(config.samples.table, None, schema.training_columns(config))
-    return spark_ranks.run(spark.sparkContext, config, plan, [synthetic.DAY])
+    return spark_ranks.run(spark.sparkContext, config, Work(plan, [synthetic.DAY]))
 
 
 def test_spark_runs_two_ranks(
@@ -122,7 +124,7 @@ def test_an_error_of_one_rank_is_the_runs(spark: SparkSession, config: Config) -
     damaged = Path(table.path, table.manifest(synthetic.DAY).files[1].path)
     damaged.write_bytes(bytes(damaged.stat().st_size))
     with pytest.raises(DataError, match=r"part-1.parquet: expected a readable Parquet file"):
-        spark_ranks.run(spark.sparkContext, config, plan, [])
+        spark_ranks.run(spark.sparkContext, config, Work(plan))
     assert not versions.complete(config.scoring.models)
 
 

@@ -109,7 +109,7 @@ def checkout(tmp_path: Path) -> Checkout:
     "options",
     [
         [],
-        ["--master", "yarn", "--deploy-mode", "cluster", "--files", "my config.yaml,b"],
+        ["--master", "spark://host:7077", "--deploy-mode", "cluster", "--files", "my config.yaml,b"],
         ["-v", "--supervise", "--conf", "spark.a=b c", "-c", "spark.d=", "--name=--py-files"],
         ["--conf", "spark.driver.extraJavaOptions=-Da=b -Dc='d'", "--jars", ""],
     ],
@@ -378,6 +378,21 @@ def test_defaults_of_one_machine_are_for_local_masters_alone(
     for option in (["--master", master], [f"--master={master}"], ["-c", f"spark.master={master}"]):
         seen = checkout.submit(*option, "jobs/a.py").environment
         assert ("SPARK_SUBMIT_OPTS" in seen) is local
+
+
+@pytest.mark.parametrize(
+    ("master", "secure"),
+    [("yarn", True), ("k8s://https://host:443", True), ("spark://host:7077", False), ("local[2]", False)],
+)
+def test_messages_are_encrypted_where_spark_makes_the_secret(
+    checkout: Checkout, master: str, secure: bool
+) -> None:
+    mine = ["--master", master, "--conf", "spark.authenticate=false"]
+    seen = checkout.submit(*mine, "jobs/a.py").arguments[2:]
+    added = (
+        ["--conf", "spark.authenticate=true", "--conf", "spark.network.crypto.enabled=true"] if secure else []
+    )
+    assert seen == [*added, *mine, "jobs/a.py"], "the caller's come later, and so hold"
 
 
 def test_by_a_link(checkout: Checkout) -> None:

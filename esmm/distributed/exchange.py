@@ -1,22 +1,20 @@
 """What ranks exchange in a step: sums, and nothing but sums.
 
-    with joined() as exchange:                           # or Alone(), for one process without Horovod
-        exchange.sum([gradient, weight])                 # each summed over ranks, in one message
-        exchange.sum_rows({"item": Rows([7, 2], g)})     # rank 1 has Rows([2], h): on both ranks
-        # {"item": Rows([7, 2], [g of 7, g of 2 + h])}
+    exchange = HorovodExchange()                     # or Alone(), for one process without Horovod
+    exchange.sum([gradient, weight])                 # each summed over ranks, in one message
+    exchange.sum_rows({"item": Rows([7, 2], g)})     # rank 1 has Rows([2], h): on both ranks
+    # {"item": Rows([7, 2], [g of 7, g of 2 + h])}
 
 Every rank gets the same bits, so that equal ranks stay equal. A rank's batch may be all padding, and use no
 row of a table: its share is then zeros, or no rows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 import horovod.tensorflow as horovod
 import tensorflow as tf
 
-from esmm.errors import RankLostError
 from esmm.layers import Rows
 
 T = TypeVar("T")
@@ -27,6 +25,9 @@ class Exchange(Protocol):
 
     rank: int
     size: int
+
+    def at(self, step: int, doing: str) -> None:
+        """Note what this rank does now, for whoever asks where it was when it was lost."""
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Each tensor, all of them of one type, summed over ranks: one message for all of them."""
@@ -44,10 +45,20 @@ class Exchange(Protocol):
         """What each rank has, in their order."""
 
 
+class Place(NamedTuple):
+    """Where a rank is: in which step, and what it does there."""
+
+    step: int
+    doing: str
+
+
 class Alone:
     """One rank: what it has is the sum."""
 
     rank, size = 0, 1
+
+    def at(self, step: int, doing: str) -> None:
+        """Nobody asks."""
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The tensors."""
@@ -70,7 +81,7 @@ class Alone:
 
 
 class HorovodExchange:
-    """Horovod's ranks, see `joined`."""
+    """One of Horovod's ranks, see `esmm.distributed.joining`."""
 
     def __init__(self) -> None:
         horovod.init()
@@ -78,6 +89,12 @@ class HorovodExchange:
         self.size: int = horovod.size()
         self.local_size: int = horovod.local_size()
         """The ranks on this rank's host."""
+        self.last = Place(0, "starting")
+        """Where this rank is."""
+
+    def at(self, step: int, doing: str) -> None:
+        """Note what this rank does now; its heart tells (`esmm.distributed.heartbeats`)."""
+        self.last = Place(step, doing)
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Each tensor, all of them of one type, summed over ranks by one all-reduce."""
@@ -111,25 +128,6 @@ class HorovodExchange:
         """What each rank has, in their order; it must be picklable."""
         received: list[T] = horovod.allgather_object(value, name="objects")
         return received
-
-
-@contextmanager
-def joined() -> Iterator[HorovodExchange]:
-    """Be one of Horovod's ranks while the block runs.
-
-    Leaving tells the others: where they still wait for this rank, they get an error at once. Raises
-    RankLostError where the block broke off for that reason.
-    """
-    exchange = HorovodExchange()
-    try:
-        yield exchange
-    except tf.errors.UnknownError as error:
-        if "horovod" not in str(error).lower():
-            raise
-        raise RankLostError(f"rank {exchange.rank}", expected="the other ranks to go on",
-                            found="one that stopped, whose own error says why") from error  # fmt: skip
-    finally:
-        horovod.shutdown()
 
 
 def merge(rows: Rows) -> Rows:

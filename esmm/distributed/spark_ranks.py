@@ -1,13 +1,13 @@
 """Horovod ranks on Spark: one process a Spark task, their lines on the driver's terminal as they are written.
 
-    result = run(spark.sparkContext, config, plan, days)     # config.training.ranks ranks
+    result = run(spark.sparkContext, config, Work(plan, days))     # config.training.ranks ranks
 
 The driver never loads TensorFlow, and the ranks never open Spark: a rank is a process of its own that gets
-the config and the reading plan as JSON, and gives back a plain dictionary.
+the config and the reading plans as JSON, and gives back a plain dictionary. The driver listens to the ranks' hearts
+(`esmm.distributed.heartbeats`), and starts them again where one was lost.
 """
 
 import codecs
-import datetime as dt
 import json
 import math
 import os
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import horovod.spark
 import structlog
+from horovod.runner import gloo_run
 from horovod.runner.common.util import network
 from horovod.runner.common.util.timeout import TimeoutException
 from pyspark import SparkContext
@@ -29,9 +30,10 @@ import esmm
 from esmm import cli, storage
 from esmm import config as configs
 from esmm.config import Config
-from esmm.distributed.launch import use_threads
+from esmm.distributed.heartbeats import ENDED, Address, Limits, Monitor, error_of
+from esmm.distributed.launch import Work
+from esmm.distributed.restarts import restarting
 from esmm.errors import DataError, JobError, RankLostError
-from esmm.plan import ReadingPlan
 
 if TYPE_CHECKING:
     from esmm.training import Result
@@ -42,57 +44,70 @@ _HANDED_ON = ("TF_", "HOROVOD_", "ESMM_", "OMP_")
 """Environment variables of the driver that ranks get too, by their beginnings."""
 
 
-def run(spark: SparkContext, config: Config, plan: ReadingPlan, days: Sequence[dt.date]) -> "Result":
+def run(spark: SparkContext, config: Config, work: Work) -> "Result":
     """Train with `training.ranks` ranks, each a process started by a Spark task; their lines come out here.
 
-    Raises DataError where Spark has too few task slots (within `training.start_timeout`) or a rank dies, and
-    what `esmm.training.train` raises on a rank.
+    Raises DataError where Spark has too few task slots (within `training.start_timeout`), RankLostError where a rank
+    was lost once more than `training.failure.max_restarts` allows, and what `esmm.training.train` raises on a rank.
     """
-    ranks, timeout = config.training.ranks, config.training.start_timeout
+    _warn_of_secrets(spark)
     master = spark.master or ""
     if master == "local" or master.startswith("local["):
-        _check_slots(spark, ranks)  # of which no more will come
-    arguments = (
-        config.model_dump_json(), plan.model_dump_json(), [str(day) for day in days], json.dumps(config.storage),
-    )  # fmt: skip
-    try:
-        with _lines_at_once(), _one_line_a_thread():
-            outcomes = horovod.spark.run(
-                _rank_function(_places_of_code(spark)),
-                arguments,
-                num_proc=ranks,
-                use_gloo=True,
-                start_timeout=math.ceil(timeout.total_seconds()),
-                env=_environment(os.environ),
-                stdout=sys.stdout,
-                stderr=sys.stderr,
-                nics=set(config.training.nics) or None,
-                verbose=0,
-                executable=spark.pythonExec,  # of the executors: the driver's may be elsewhere
-            )
-    except TimeoutException:
-        _check_slots(spark, ranks)
-        raise DataError("training.start_timeout", expected=f"{ranks} ranks to start within {timeout}",
-                        found="fewer, though Spark has the slots") from None  # fmt: skip
-    except RuntimeError as error:
-        found = " ".join(str(error).rpartition("Process name:")[2].split())
-        raise DataError("training", expected="all ranks to finish", found=f"rank {found}") from error
+        _check_slots(spark, config.training.ranks)  # of which no more will come
+
+    def attempt(ranks: int, fresh: bool) -> "Result":
+        return _attempt(spark, config, ranks, work._replace(fresh=fresh))
+
+    return restarting(attempt, config.training, lambda: _slots(spark), fresh=work.fresh)
+
+
+def _attempt(spark: SparkContext, config: Config, ranks: int, work: Work) -> "Result":
+    timeout = config.training.start_timeout
+    with Monitor(Limits.of(config.training.failure), spark.getConf().get("spark.driver.host")) as monitor:
+        arguments = (
+            config.model_dump_json(), work.to_json(), json.dumps(config.storage), monitor.address.model_dump_json(),
+        )  # fmt: skip
+        try:
+            with _lines_at_once(), _one_line_a_thread(), _ended_after_a_loss(monitor):
+                outcomes = horovod.spark.run(
+                    _rank_function(_places_of_code(spark)),
+                    arguments,
+                    num_proc=ranks,
+                    use_gloo=True,
+                    start_timeout=math.ceil(timeout.total_seconds()),
+                    env=_environment(os.environ),
+                    stdout=sys.stdout,
+                    stderr=sys.stderr,
+                    nics=set(config.training.nics) or None,
+                    verbose=0,
+                    executable=spark.pythonExec,  # of the executors: the driver's may be elsewhere
+                )
+        except TimeoutException:
+            _check_slots(spark, ranks)
+            raise DataError("training.start_timeout", expected=f"{ranks} ranks to start within {timeout}",
+                            found="fewer, though Spark has the slots") from None  # fmt: skip
+        except RuntimeError as error:
+            if monitor.lost is not None:
+                raise error_of(monitor.lost) from error
+            found = " ".join(str(error).rpartition("Process name:")[2].split())
+            raise RankLostError("training", expected="all ranks to finish", found=f"rank {found}") from error
     return first_result(outcomes)
 
 
-def run_rank(config_json: str, plan_json: str, days: Sequence[str], storage_json: str) -> "Result | JobError":
+def run_rank(config_json: str, work_json: str, storage_json: str, monitor_json: str) -> "Result | JobError":
     """One of Spark's ranks, in a process of its own. A JobError is returned: raised, it would become text."""
-    from esmm.distributed.exchange import joined
+    from esmm.distributed.joining import joined
     from esmm.training import train
 
     cli.configure_log()
     storage.configure(json.loads(storage_json))  # which the config's JSON leaves out
     config = configs.parse(json.loads(config_json))
-    plan = ReadingPlan.model_validate_json(plan_json)
     try:
-        with joined() as exchange:
-            use_threads(config, exchange.local_size)
-            return train(config, plan, exchange, [dt.date.fromisoformat(day) for day in days])
+        with joined(config.training, Address.model_validate_json(monitor_json)) as exchange:
+            return train(config, exchange=exchange, **Work.from_json(work_json)._asdict())
+    except RankLostError:
+        # An exit code, so that Horovod ends what is left of the other ranks: one that is frozen ends by nothing else.
+        sys.exit(ENDED)
     except JobError as error:
         return error
 
@@ -127,13 +142,28 @@ def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {"TF_CPP_MIN_LOG_LEVEL": "2", **own}
 
 
+def _slots(spark: SparkContext) -> int:
+    """How many tasks Spark can run at a time, on the executors that it has now."""
+    context = spark._jsc.sc()
+    return int(context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile()))
+
+
 def _check_slots(spark: SparkContext, ranks: int) -> None:
     """Raise DataError where Spark cannot run as many tasks at a time as there are ranks."""
-    context = spark._jsc.sc()
-    slots = context.maxNumConcurrentTasks(context.resourceProfileManager().defaultResourceProfile())
+    slots = _slots(spark)
     if slots < ranks:
         raise DataError(
             "training.ranks", expected=f"{ranks} free task slots in Spark, one a rank", found=str(slots)
+        )
+
+
+def _warn_of_secrets(spark: SparkContext) -> None:
+    """Say so where others on the network could read, or send, what the driver and the ranks tell each other."""
+    is_local = (spark.master or "").startswith("local")
+    if not is_local and spark.getConf().get("spark.authenticate") != "true":
+        log.warning(
+            "Spark's messages are not authenticated",
+            expected="spark.authenticate.secret, see docs/cluster.md",
         )
 
 
@@ -165,6 +195,26 @@ def _lines_at_once() -> Iterator[None]:
         yield
     finally:
         network.shutil = standard
+
+
+@contextmanager
+def _ended_after_a_loss(monitor: Monitor) -> Iterator[None]:
+    """End what is left of the ranks some time after one was lost: Horovod would wait for ever for one that is frozen.
+
+    It ends them all when an event is set, which it makes for the signals that it catches.
+    """
+    standard = gloo_run.register_shutdown_event
+
+    def register() -> threading.Event:
+        event: threading.Event = standard()
+        monitor.after_a_loss(event.set)
+        return event
+
+    gloo_run.register_shutdown_event = register
+    try:
+        yield
+    finally:
+        gloo_run.register_shutdown_event = standard
 
 
 @contextmanager

@@ -1,0 +1,64 @@
+"""Being one of Horovod's ranks, until all are done or one is lost.
+
+    with joined(config.training) as exchange:
+        train(config, plan, exchange, days)
+
+The monitor of heartbeats is the launcher's where it has one; else rank 0 keeps it. Where a rank is lost, every other
+one's block ends in a RankLostError that says which and why, or its process ends (`esmm.distributed.heartbeats`).
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import horovod.tensorflow as horovod
+import tensorflow as tf
+
+from esmm.config import Training
+from esmm.distributed import heartbeats
+from esmm.distributed.exchange import HorovodExchange
+from esmm.distributed.heartbeats import MONITOR, Address, Limits, Monitor, error_of, told
+from esmm.distributed.runtime import set_up_tensorflow
+
+
+@contextmanager
+def joined(settings: Training, address: Address | None = None) -> Iterator[HorovodExchange]:
+    """Be one of Horovod's ranks while the block runs, with TensorFlow set up as one.
+
+    Leaving tells the others: where they still wait for this rank, they get an error at once. Raises
+    RankLostError where the block broke off for that reason.
+    """
+    limits = Limits.of(settings.failure)
+    # What Horovod's core reads once, when it starts; for what a launcher has set it is too late, or it was asked for.
+    os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(math.ceil(limits.silence)))
+    os.environ.setdefault(
+        "HOROVOD_STALL_CHECK_TIME_SECONDS", str(math.ceil(settings.stall_warning.total_seconds()))
+    )
+    exchange = HorovodExchange()
+    set_up_tensorflow(settings, exchange.local_size)
+    if address is None and MONITOR in os.environ:
+        address = Address.model_validate_json(os.environ[MONITOR])
+    keeps_monitor = address is None and exchange.rank == 0
+    own: AbstractContextManager[Monitor | None] = Monitor(limits) if keeps_monitor else nullcontext()
+    with own as monitor:
+        who = "the launcher"
+        if address is None:
+            who, address = "rank 0", exchange.broadcast_object(None if monitor is None else monitor.address)
+        assert address is not None
+        with heartbeats.beating(address, exchange.rank, lambda: exchange.last, limits, who) as heart:
+            try:
+                yield exchange
+                heart.leave(None)
+            except tf.errors.UnknownError as error:
+                if "horovod" not in str(error).lower():
+                    heart.leave(told(error))
+                    raise
+                lost = heart.wait_for_loss()
+                heart.leave(None)
+                raise error_of(lost, exchange.rank) from error
+            except BaseException as error:
+                heart.leave(told(error))
+                raise
+            finally:
+                horovod.shutdown()

@@ -1,0 +1,251 @@
+"""Ranks that die, freeze or raise: named, ended everywhere, and started again from the last checkpoint."""
+
+import contextlib
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from pyspark.sql import SparkSession
+
+from esmm import schema, versions
+from esmm.config import Config, Training
+from esmm.distributed import spark_ranks
+from esmm.distributed.launch import Work
+from esmm.distributed.restarts import restarting
+from esmm.errors import DataError, RankLostError
+from esmm.plan import make_plan
+from esmm.training import Result
+from tests import synthetic
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST = platform.node()
+
+
+def test_a_run_is_started_again_as_often_as_the_config_says() -> None:
+    tried: list[tuple[int, bool]] = []
+
+    def attempt(ranks: int, fresh: bool) -> str:
+        tried.append((ranks, fresh))
+        if len(tried) < 3:
+            raise RankLostError("rank 1 on h", expected="all ranks to go on", found="its process ended")
+        return "a result"
+
+    settings = Training.model_validate({"directory": "d", "ranks": 4, "failure": {"max_restarts": 2}})
+    slots = iter([3, 0])
+    assert restarting(attempt, settings, lambda: next(slots), fresh=True) == "a result"
+    assert tried == [(4, True), (3, False), (1, False)]
+
+    tried.clear()
+    none = settings.model_copy(update={"failure": settings.failure.model_copy(update={"max_restarts": 1})})
+    with pytest.raises(RankLostError):
+        restarting(attempt, none, lambda: 4)
+    assert tried == [(4, False), (4, False)]
+
+
+def test_what_another_try_would_not_mend_is_not_tried_again() -> None:
+    def attempt(ranks: int, fresh: bool) -> str:
+        raise DataError("training, step 3", expected="finite losses and gradients", found="others")
+
+    with pytest.raises(DataError, match="step 3"):
+        restarting(attempt, Training(directory="d"), lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+
+
+@pytest.fixture
+def long(config: Config) -> Config:
+    """Two ranks that train for long enough to be hit, with a checkpoint after every tenth step."""
+    synthetic.publish(config, [150, 90])
+    values = config.training.model_dump(mode="json") | {
+        "ranks": 2, "batch_size": 10, "epochs": 60, "checkpoints": {"every_steps": 10},
+        "failure": {"dead_within": "20s", "frozen_within": "24s", "max_restarts": 0},
+    }  # fmt: skip
+    return config.model_copy(update={"training": Training.model_validate(values)})
+
+
+def with_restarts(config: Config, restarts: int) -> Config:
+    failure = config.training.failure.model_copy(update={"max_restarts": restarts})
+    return config.model_copy(update={"training": config.training.model_copy(update={"failure": failure})})
+
+
+def rank_process(rank: int, config: Config) -> psutil.Process | None:
+    """The process of a rank, once it runs."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            environment = process.environ()
+            if (
+                environment.get("HOROVOD_RANK") == str(rank)
+                and environment.get("ESMM_TEST") == config.training.directory
+                and not any(child.environ().get("HOROVOD_RANK") for child in process.children())
+            ):
+                return process
+    return None
+
+
+@contextlib.contextmanager
+def struck(config: Config, rank: int, blow: signal.Signals) -> Iterator[list[Any]]:
+    """Strike a rank as soon as there is a new checkpoint; the process and the time of it, once it is done."""
+    root = f"{config.training.directory}/checkpoints"
+    done: list[Any] = []
+    before = versions.complete(root)[-1:]
+    given_up = threading.Event()
+
+    def strike() -> None:
+        while not given_up.wait(0.1):
+            process = rank_process(rank, config) if versions.complete(root)[-1:] != before else None
+            if process is not None:
+                process.send_signal(blow)
+                done.extend([process, time.monotonic()])
+                return
+
+    thread = threading.Thread(target=strike)
+    thread.start()
+    try:
+        yield done
+    finally:
+        given_up.set()
+        thread.join()
+        for process in done[:1]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+def run_on_spark(spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch) -> Result:
+    monkeypatch.setenv("ESMM_TEST", config.training.directory)
+    plan = make_plan(config.samples.table, None, schema.training_columns(config))
+    return spark_ranks.run(spark.sparkContext, config, Work(plan))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_is_named_and_the_run_goes_on_from_its_checkpoint(
+    spark: SparkSession,
+    long: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    rank: int,
+) -> None:
+    config = with_restarts(long, 1)
+    with struck(config, rank, signal.SIGKILL) as done:
+        result = run_on_spark(spark, config, monkeypatch)
+    assert done
+    assert result["samples"] == result["planned"] == 60 * 240
+    lines = "".join(capfd.readouterr())
+    assert f"rank {rank} on {HOST}" in next(line for line in lines.splitlines() if "starting again" in line)
+    assert "its process ended" in lines
+    assert "resuming" in lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_frozen_rank_ends_the_run_in_time_and_is_named(
+    spark: SparkSession, long: Config, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    with struck(long, rank, signal.SIGSTOP) as done:
+        with pytest.raises(
+            RankLostError, match=rf"^rank {rank} on {HOST}: .* found no sign of life for 12 s, in step"
+        ):
+            run_on_spark(spark, long, monkeypatch)
+        process, since = done
+        assert time.monotonic() - since < 24 + 15  # and what Horovod takes to end its processes
+        assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+def test_a_rank_that_raises_ends_the_run_and_is_named(
+    spark: SparkSession, long: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 alone writes: it cannot, where a file is in the way."""
+    Path(long.training.directory).write_text("in the way")
+    since = time.monotonic()
+    with pytest.raises(RankLostError, match=rf"^rank 0 on {HOST}: .* found \w*Error: "):
+        run_on_spark(spark, long, monkeypatch)
+    assert time.monotonic() - since < 60
+
+
+def job(config: Config, directory: Path, *launcher: str | Path, **options: Any) -> subprocess.Popen[str]:
+    """jobs/train.py, in a process of its own."""
+    file = directory / "config.yaml"
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    command = [
+        *launcher,
+        sys.executable,
+        ROOT / "jobs/train.py",
+        "--config",
+        file,
+        "--samples",
+        config.samples.table,
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ESMM_TEST": config.training.directory,
+                   "TF_NUM_INTRAOP_THREADS": "1"}  # fmt: skip
+    return subprocess.Popen(
+        [str(word) for word in [*command, *options.get("arguments", ())]], cwd=directory, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_launcher_of_horovodrun_starts_again_too(long: Config, tmp_path: Path) -> None:
+    config = with_restarts(long, 1)
+    with struck(config, 0, signal.SIGKILL) as done:
+        process = job(config, tmp_path, arguments=["--hosts", "localhost:2"])
+        output, _ = process.communicate(timeout=200)
+    assert done
+    assert process.returncode == 0, output
+    assert f"rank 0 on {HOST}" in next(line for line in output.splitlines() if "starting again" in line)
+    assert f"{60 * 240} samples in" in output
+    assert "0 dropped, 0 repeated" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rank", "blow", "cause"), [
+    (1, signal.SIGKILL, "its process ended"), (0, signal.SIGSTOP, "no sign of life"),
+    (1, signal.SIGSTOP, "no sign of life"),
+])  # fmt: skip
+def test_under_a_horovodrun_of_ones_own_the_lost_rank_is_named(
+    long: Config, tmp_path: Path, rank: int, blow: signal.Signals, cause: str
+) -> None:
+    launcher = [Path(sys.executable).with_name("horovodrun"), "-np", "2", "--gloo", "-H", "localhost:2"]
+    with struck(long, rank, blow) as done:
+        process = job(long, tmp_path, *launcher)
+        output, _ = process.communicate(timeout=200)
+        assert done, output
+        assert time.monotonic() - done[1] < 24 + 15
+    assert process.returncode != 0
+    # Who keeps the monitor is named by its rank alone.
+    named = "rank 0" if rank == 0 else f"rank {rank} on {HOST}"
+    assert [line for line in output.splitlines() if named in line and cause in line], output
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_ranks(
+    spark: SparkSession, long: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 2 to 1 to 3; that each remaining row is then read once, tests/test_resume_reading.py shows."""
+    samples = 0
+    for ranks, hosts in ((2, "localhost:2"), (1, "localhost:1")):
+        config = long.model_copy(update={"training": long.training.model_copy(update={"ranks": ranks})})
+        with struck(config, 0, signal.SIGKILL) as done:
+            process = job(config, tmp_path, arguments=["--hosts", hosts])
+            process.communicate(timeout=200)
+        assert done
+        assert process.returncode == 1
+        root = f"{config.training.directory}/checkpoints"
+        now = int(versions.manifest(root, versions.complete(root)[-1]).facts["samples"])
+        assert now > samples
+        samples = now
+    config = long.model_copy(update={"training": long.training.model_copy(update={"ranks": 3})})
+    process = job(config, tmp_path, arguments=["--hosts", "localhost:3"])
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    assert "resuming" in output
+    assert f"{60 * 240} samples in" in output
+    assert "0 dropped, 0 repeated" in output
