@@ -1,8 +1,9 @@
 -- Grain: one row an event: an exposure (kind 0), a click (1) or a purchase (2), each once.
 -- In: raw_exposures, raw_clicks, raw_purchases: event_id, user_id, item_id, exposure_id (what the log itself says,
 --     or -1), event_at (microseconds), features, reject_reason.
--- Of events of one user, kind and id the earliest counts; an exposure's id with two users is a defect of the log,
--- which checks/unique_exposure finds. Partitioned by user from here on: attribution and lists need no other shuffle.
+-- Of events of one user, kind and id the earliest counts, of one time that which names its exposure; an exposure's id
+-- with two users is a defect of the log, which checks/unique_exposure finds. Partitioned by user from here on:
+-- attribution and lists need no other shuffle.
 with
 
 exposures as (
@@ -67,7 +68,7 @@ numbered as (
         *,
         row_number() over (
             partition by user_id, kind, event_id
-            order by event_at, item_id, exposure_id, xxhash64(features)
+            order by event_at, exposure_id = -1, item_id, exposure_id, xxhash64(features)
         ) as copy
     from by_user
 )

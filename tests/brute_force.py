@@ -162,9 +162,11 @@ def cleaned(
 
 
 def without_duplicates(events: list[Event]) -> list[Event]:
-    """The first event of each user and id, by time, item and the exposure it names."""
+    """The first event of each user and id, by time (of one time, those that name an exposure), item and exposure."""
     kept: dict[tuple[Id, Id], Event] = {}
-    for event in sorted(events, key=lambda event: (event.at, event.item, event.exposure)):
+    for event in sorted(
+        events, key=lambda event: (event.at, event.exposure == -1, event.item, event.exposure)
+    ):
         kept.setdefault((event.user, event.id), event)
     return list(kept.values())
 

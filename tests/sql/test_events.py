@@ -29,6 +29,13 @@ UNIQUE = {
     "of rows with one id and time the smaller item counts": (
         [("clicks", 1, 7, -1, 20, None), ("clicks", 1, 6, -1, 20, None)], {(CLICK, 1, 6, 20)},
     ),
+    "of rows with one id and time that which names its exposure counts": (
+        [("clicks", 1, 6, -1, 20, None), ("clicks", 1, 7, 9, 20, None), ("clicks", 1, 8, 9, 20, None)],
+        {(CLICK, 1, 7, 20)},
+    ),
+    "of rows with one id an earlier one that names no exposure counts": (
+        [("clicks", 1, 6, -1, 20, None), ("clicks", 1, 6, 9, 21, None)], {(CLICK, 1, 6, 20)},
+    ),
     "one id in two logs is two events": (
         [("exposures", 1, 5, 1, 10, None), ("clicks", 1, 5, 1, 11, None), ("purchases", 1, 5, 1, 12, None)],
         {(EXPOSURE, 1, 5, 10), (CLICK, 1, 5, 11), (PURCHASE, 1, 5, 12)},
