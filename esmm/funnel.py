@@ -32,7 +32,7 @@ def measure(config: Config, samples: DataFrame) -> Funnels:
     }
     for name, behaviour in config.lists.items():
         weights = schema.list_weight_column(name, behaviour).name
-        length = F.size(F.filter(weights, lambda weight: weight > 0))
+        length = F.size(F.call_function("array_remove", F.col(weights), F.lit(0.0).cast("float")))
         figures[f"{name}: mean length"] = F.avg(length)
         figures[f"{name}: empty"] = F.avg((length == 0).cast("double"))
     for name, feature in config.features.items():
