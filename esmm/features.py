@@ -129,14 +129,21 @@ def _list(config: Config, index: int, name: str, behaviour: BehaviourList) -> di
     """The columns of one list: most recent first, as long as it is."""
     entries = F.element_at("lists", index + 1)
 
-    def weight(at: Column) -> Column:
-        age = F.col("known_until") - at
-        recency = F.pow(F.lit(2.0), -age / F.lit(micros(behaviour.half_life)))
-        # What is not strictly earlier weighs 1 or more, which sql/checks/list_weights.sql looks for.
-        earlier = F.greatest(F.least(recency, F.lit(_LARGEST_WEIGHT)), F.lit(_SMALLEST_WEIGHT))
-        return F.when(age > 0, earlier).otherwise(recency)
+    def recency(at: Column) -> Column:
+        return F.pow(F.lit(2.0), (at - F.col("known_until")) / F.lit(micros(behaviour.half_life)))
 
-    columns = {schema.list_weight_column(name, behaviour).name: F.transform(entries["at"], weight)}
+    def weight(at: Column) -> Column:
+        # What is not strictly earlier weighs 1 or more, which sql/checks/lists.sql looks for.
+        earlier = F.greatest(F.least(recency(at), F.lit(_LARGEST_WEIGHT)), F.lit(_SMALLEST_WEIGHT))
+        return F.when(at < F.col("known_until"), earlier).otherwise(recency(at))
+
+    # Spark interprets what it does to each entry: it does less of it where neither end of a list meets a limit.
+    latest, oldest = F.element_at(entries, 1)["at"], F.element_at(entries, -1)["at"]
+    is_plain = (recency(latest) <= _LARGEST_WEIGHT) & (recency(oldest) >= _SMALLEST_WEIGHT)
+    weights = F.when(is_plain, F.transform(entries["at"], recency)).otherwise(
+        F.transform(entries["at"], weight)
+    )
+    columns = {schema.list_weight_column(name, behaviour).name: weights}
     for entity in behaviour.entities:
         of_event = config.features[entity].source == "exposures.item_id"
         column = schema.list_column(name, behaviour, entity)

@@ -80,10 +80,11 @@ def build(
         failures: Failures = {} if allow_immature else dict(immature)
         funnels: funnel.Funnels = {}
         views.register_events(spark, config, logs, period.starts_at, period.ends_at)
-        # Read twice, for the counts and for the samples, and dear to make.
+        # Read for the counts, for labels, and for lists and statistics: events are dear to make.
         credited = _credited_events(spark, config, logs).persist()
         try:
-            credited.createOrReplaceTempView("credited_events")
+            for view in ("credited_events", "events"):
+                credited.createOrReplaceTempView(view)
             counts = _counts(spark, config, period)
             failures |= _without_exposures(counts)
             wanted = {day: counts[day]["exposures credited"] for day in period.days if day not in failures}
@@ -95,7 +96,7 @@ def build(
                 funnels = funnel.measure(config, written)
                 failures = _not_reconciled(counts, funnels, wanted, keep) | failures
             good = [day for day in wanted if day not in failures]
-            _publish_rejects(spark, config, good, run)
+            _publish_rejects(spark, config, {day: counts[day] for day in good}, run)
             published = tuple(
                 table.publish(
                     day,
@@ -189,6 +190,15 @@ def _drops(found: Counter[str]) -> Counter[str]:
     return counts
 
 
+def _rejected(of_day: Counter[str]) -> int:
+    """The rows of a day that could not be used: what was read and met no other fate."""
+    others = ("duplicate", "over the cap", "orphan", "credited")
+    return sum(
+        of_day[f"{name} read"] - sum(of_day[f"{name} {fate}"] for fate in others)
+        for name in ("exposures", "clicks", "purchases")
+    )
+
+
 def _without_exposures(counts: Counts) -> Failures:
     return {
         day: DataError("logs.exposures", expected=f"exposures on {day}", found="none")
@@ -204,7 +214,8 @@ def _broken(spark: SparkSession, config: Config, written: DataFrame) -> Failures
     for check in statements.checks():
         for arguments in _lists_to_check(config, written) if check == "checks/lists" else [{}]:
             broken = statements.run(spark, check, arguments)
-            shown = broken.limit(5).collect()
+            # Without an order Spark looks at one file first, and then at the others: the same work with one core idle.
+            shown = broken.orderBy(DAY, "exposure_id").limit(5).collect()
             if shown:
                 found = "; ".join(str(row.asDict()) for row in shown)
                 error = DataError(f"sql/{check}.sql", expected="no rows that break it", found=found)
@@ -240,12 +251,13 @@ def _not_reconciled(
     return failures
 
 
-def _publish_rejects(spark: SparkSession, config: Config, days: Sequence[dt.date], run: str) -> None:
+def _publish_rejects(spark: SparkSession, config: Config, counts: Counts, run: str) -> None:
     """The days' rows that could not be used, in the table of rejects; a day without any has no partition."""
     table = tables.rejects(config, spark)
-    rejects = spark.table("rejects").where(F.col(DAY).isin([*map(str, days)]))
-    rejects.coalesce(1).write.partitionBy(DAY).parquet(table.stage(run))
-    for day in days:
+    if days := [str(day) for day, of_day in counts.items() if _rejected(of_day)]:
+        rejects = spark.table("rejects").where(F.col(DAY).isin(days))
+        rejects.coalesce(1).write.partitionBy(DAY).parquet(table.stage(run))
+    for day in counts:
         if table.staged(day, run):
             table.publish(day, run, config=config.digest())
         else:

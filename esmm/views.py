@@ -6,6 +6,7 @@ register_events(spark, config, logs, starts, ends)    # raw_exposures, raw_click
 """
 
 import datetime as dt
+from functools import reduce
 
 import structlog
 from pyspark.sql import DataFrame, SparkSession
@@ -109,19 +110,23 @@ def logs_end(logs: dict[str, Input], since: int) -> int:
 
     What claims to come from the future says nothing about how far the logs reach: it is left out, with a warning.
     """
-    now, latest = micros(_now()), [0]
-    for source in logs.values():
-        time = source.time()
-        found = source.between(since, _FAR_FUTURE).frame.agg(
-            F.max(F.when(time <= now, time)).alias("latest"), F.count_if(time > now).alias("later")
+    now, time = micros(_now()), F.col("time")
+    times = [
+        source.between(since, _FAR_FUTURE).frame.select(
+            F.lit(source.name).alias("log"), source.time().alias("time")
         )
-        [row] = found.collect()
-        latest.append(row["latest"] or 0)
+        for source in logs.values()
+    ]
+    of_logs = reduce(DataFrame.union, times).groupBy("log")
+    rows = of_logs.agg(
+        F.max(F.when(time <= now, time)).alias("latest"), F.count_if(time > now).alias("later")
+    ).collect()
+    for row in rows:
         if row["later"]:
             log.warning(
-                "events in the future, ignored for the end of the logs", log=source.name, events=row["later"]
+                "events in the future, ignored for the end of the logs", log=row["log"], events=row["later"]
             )
-    return max(latest)
+    return max((row["latest"] or 0 for row in rows), default=0)
 
 
 def _now() -> dt.datetime:

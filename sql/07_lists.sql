@@ -6,6 +6,7 @@
 -- No row meets every row of its user: each request learns how many entries came before it (seen), and a range
 -- over that count, in the same partitioning, holds just the entries that its list needs. A frame's bound cannot
 -- be a parameter, so the count is measured in lists: one list back. Rounding may let one entry too many in.
+-- A lambda is interpreted, an entry at a time: only a list that the look-back may cut goes through one.
 with
 
 entries as (
@@ -79,9 +80,13 @@ select
     concat(
         request.lists,
         array(
-            filter(
+            if(
+                entries[0].at >= request.known_until - :look_back,
                 slice(reverse(entries), 1, :length),
-                entry -> entry.at >= request.known_until - :look_back
+                filter(
+                    slice(reverse(entries), 1, :length),
+                    entry -> entry.at >= request.known_until - :look_back
+                )
             )
         )
     ) as lists,
