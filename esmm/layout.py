@@ -65,6 +65,15 @@ def _writer(
     """What one task does: rows sorted by day to a file for each day, in row groups of so many rows, and their paths."""
     columns, written = schema.sample_columns(config), schema.arrow_schema(config)
     options = config.storage
+    # Where values are nearly all different, a dictionary makes files larger, and writing slower.
+    different = {"exposure_id", "exposed_at"} | {
+        column.name for column in columns if column.length is not None and column.type == "float32"
+    }
+    repeated = [
+        column.name if column.length is None else f"{column.name}.list.element"
+        for column in columns
+        if column.name not in different
+    ]
 
     def table(batch: pa.RecordBatch) -> pa.Table:
         arrays = [_arrow(to_array(batch.column(column.name), column)) for column in columns]
@@ -78,7 +87,10 @@ def _writer(
         for day, rows in groupby(_parts(batches), key=itemgetter(0)):
             path = f"{root}/{_ATTEMPTS}/{DAY}={day}/{task.partitionId():05d}-{task.taskAttemptId()}.parquet"
             fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-            with fs.open(path, "wb") as file, pq.ParquetWriter(file, written) as writer:
+            with (
+                fs.open(path, "wb") as file,
+                pq.ParquetWriter(file, written, use_dictionary=repeated) as writer,
+            ):
                 for row_group in row_groups((table(batch) for _, batch in rows), groups[day]):
                     writer.write_table(row_group, row_group_size=row_group.num_rows)
             yield pa.RecordBatch.from_arrays([pa.array([day]), pa.array([path])], schema=_WRITTEN)
