@@ -92,7 +92,7 @@ if [[ $master == local* ]]; then
     own=$root/build/spark
     failures=off
     [[ ${ESMM_TRACEBACK-} != 1 ]] || failures=warn
-    defaults="-Desmm.failures=$failures -Dspark.sql.shuffle.partitions=8 \"-Dspark.sql.warehouse.dir=$own/warehouse\" \"-Dderby.system.home=$own\""
+    defaults="-Desmm.failures=$failures -Dspark.sql.shuffle.partitions=8 -Dspark.sql.adaptive.coalescePartitions.enabled=false \"-Dspark.sql.warehouse.dir=$own/warehouse\" \"-Dderby.system.home=$own\""
     export SPARK_SUBMIT_OPTS="$defaults ${SPARK_SUBMIT_OPTS-}"
 fi
 
