@@ -85,9 +85,10 @@ if [[ -z ${SPARK_HOME-} ]]; then
     fi
 fi
 
-# On one machine: 8 partitions, since each of a cluster's usual 200 costs a task; Spark's and its metastore's own
-# directories in build/, which would else appear where the job is started; no stack traces of tasks that failed, since
-# the job's last line says of what. Options and settings override these.
+# On one machine: 8 partitions, since each of a cluster's usual 200 costs a task, and never fewer, which few cores would
+# share unevenly; Spark's and its metastore's own directories in build/, which would else appear where the job is
+# started; no stack traces of tasks that failed, since the job's last line says of what. Options and settings override
+# these.
 if [[ $master == local* ]]; then
     own=$root/build/spark
     failures=off
