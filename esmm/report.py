@@ -7,7 +7,7 @@
 The JSON has the same keys whatever was measured; what is not known or not defined is null:
 
     {"name": ..., "model": ..., "days": [...], "popularity_days": [...], "rows": ...,
-     "ctr": {"rows", "weight", "auc", "log_loss", "pcoc", "mean_prediction", "mean_label"},
+     "ctr": {"rows", "weight", "auc", "log_loss", "accuracy", "pcoc", "mean_prediction", "mean_label"},
      "cvr": {...}, "ctcvr": {...},
      "pcvr_all_rows": {"correlation", "pcoc", "mean_prediction", "mean_truth"},
      "baselines": {"popularity": {"ctr": {...}}, "truth": {"ctr": {...}, "cvr": {...}, "ctcvr": {...}}}}

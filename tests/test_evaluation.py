@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from esmm import statements
 from esmm.config import Config
@@ -124,6 +124,8 @@ def test_all_figures_agree_with_the_same_rows_in_numpy(spark: SparkSession, conf
         assert result[name]["rows"] == len(of_task)
         assert result[name]["auc"] == pytest.approx(roc_auc_score(y, p, sample_weight=w), abs=5e-4)
         assert result[name]["log_loss"] == pytest.approx(log_loss(y, p, sample_weight=w), rel=1e-9)
+        accuracy = accuracy_score(y, p >= 0.5, sample_weight=w)
+        assert result[name]["accuracy"] == pytest.approx(accuracy, rel=1e-9)
         assert result[name]["pcoc"] == pytest.approx((w @ p) / (w @ y), rel=1e-6)
 
     assert found.truth is not None

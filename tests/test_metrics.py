@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from esmm.errors import DataError
 from esmm.metrics import TASKS, Agreement, Metrics, Result, TaskMetrics
@@ -77,6 +77,16 @@ def test_weights_agree_with_scikit_learn(shape: str) -> None:
     assert found["pcoc"] == pytest.approx((weights @ predictions) / (weights @ labels), rel=1e-12)
 
 
+@pytest.mark.parametrize("shape", ["uniform", "around a half", "a few values", "one value"])
+def test_accuracy_agrees_with_scikit_learn(shape: str) -> None:
+    ranks, labels = drawn(6, 2.0, rate=0.4)
+    weights = np.random.default_rng(7).exponential(size=ROWS)
+    predictions = SHAPES[shape](ranks)
+    predictions[:500] = 0.5
+    expected = accuracy_score(labels, predictions >= 0.5, sample_weight=weights)
+    assert task(labels, predictions, weights).result()["accuracy"] == pytest.approx(expected, rel=1e-9)
+
+
 def test_the_worst_order_inside_bins_stays_within_the_bound() -> None:
     """All of 1e-4 to 2e-4, each positive just above a negative: bins blur as much as they ever can."""
     predictions = np.linspace(1e-4, 2e-4, 2 * 1_500)
@@ -102,6 +112,7 @@ def test_by_hand() -> None:
         "weight": 4.0,
         "auc": 0.75,
         "log_loss": pytest.approx(-(2 * math.log(0.8) + 2 * math.log(0.4)) / 4),
+        "accuracy": 0.5,
         "pcoc": pytest.approx(1.0),
         "mean_prediction": pytest.approx(0.5),
         "mean_label": 0.5,
@@ -112,6 +123,7 @@ def test_by_hand() -> None:
         "weight": 2.0,
         "auc": 0.0,
         "log_loss": pytest.approx(-(math.log(0.5) + math.log(0.25)) / 2),
+        "accuracy": 0.0,  # a prediction of 0.5 says that it is bought
         "pcoc": pytest.approx(0.75),
         "mean_prediction": pytest.approx(0.375),
         "mean_label": 0.5,

@@ -50,7 +50,7 @@ def bare() -> Evaluation:
 
 
 def test_the_keys_are_stable(full: Evaluation, bare: Evaluation) -> None:
-    of_task = {"rows", "weight", "auc", "log_loss", "pcoc", "mean_prediction", "mean_label"}
+    of_task = {"rows", "weight", "auc", "log_loss", "accuracy", "pcoc", "mean_prediction", "mean_label"}
     for evaluation in (full, bare):
         found = report.as_dict(evaluation)
         assert list(found) == [
