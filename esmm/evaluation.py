@@ -4,10 +4,12 @@
     predictions = scoring.with_predictions(samples, config, version)
     evaluation = evaluate(spark, config, predictions, model=version, days=days, popularity_days=earlier)
     evaluation.metrics.result()["ctr"]["auc"]       # 0.7431
+    evaluation.gauc["ctr"]["gauc"]                  # 0.6812, the mean of the users' own AUCs
 
 Each Spark worker sums its rows into one vector (`esmm.metrics`); what leaves it is the vector's entries that
 are not 0, and Spark adds those up. So one pass over the rows is enough, and what the driver gets is bounded
-by the number of bins, whatever the number of rows.
+by the number of bins, whatever the number of rows. The GAUC, for which rows have to meet those of their user, is
+Spark's own work (`sql/gauc.sql`); predictions are kept until both are done, so that no row is scored twice.
 
 Two yardsticks are measured on the same rows. Item popularity, the click rate of the item in earlier days, is
 what a model must beat. The true probabilities, which only simulated logs have, are what none can but by luck.
@@ -25,7 +27,7 @@ from pyspark.sql import functions as F
 from esmm import inputs, statements, tables
 from esmm.config import Config, Log
 from esmm.errors import DataError
-from esmm.metrics import Additive, Agreement, Floats, Metrics, TaskMetrics
+from esmm.metrics import TASKS, Additive, Agreement, Floats, Metrics, Result, TaskMetrics
 from esmm.scoring import PREDICTIONS
 
 POPULARITY_PRIOR = 20.0
@@ -46,6 +48,10 @@ class Evaluation:
     popularity_days: tuple[dt.date, ...]
     """The days that the popularity of items was learnt from."""
     metrics: Metrics
+    gauc: Mapping[str, Result]
+    """By task: gauc, the mean of the users' AUCs by the weight of their rows (Zhou et al. 2018, section 6); users, how
+    many have rows of both labels, which it takes; share_of_weight, how much of the rows' weight is theirs. None where
+    there is nothing to divide by."""
     popularity: TaskMetrics | None
     """Click, predicted by the item's popularity; None without days to learn it from."""
     truth: Metrics | None
@@ -107,29 +113,27 @@ def evaluate(
     days: Sequence[dt.date],
     popularity_days: Sequence[dt.date],
 ) -> Evaluation:
-    """Measure predictions: samples with the columns pctr, pcvr and pctcvr. They are read once.
+    """Measure predictions: samples with the columns pctr, pcvr and pctcvr. They are made once.
 
     Raises DataError where there are no rows of a weight above 0, a prediction is no probability, a day to
     learn popularity from is not published, or the truth does not cover the rows.
     """
     columns = [*_LABELS, *PREDICTIONS]
     # Before the joins: lists would otherwise travel through their shuffles.
-    predictions = predictions.select("exposure_id", "item_id", *columns)
-    if popularity_days:
-        predictions = _with_popularity(spark, predictions, held_out(spark, config, popularity_days))
-        columns.append("popularity")
-    if config.evaluation.truth is not None:
-        predictions = _with_truth(spark, predictions, config.evaluation.truth)
-        columns += ["true_pctr", "true_pcvr"]
-    sums = _summed(predictions.select([F.col(name).cast("double") for name in columns]))
-    if not sums.model.ctr.rows and not sums.model.ctr.invalid:
-        raise DataError("predictions", expected="rows of a weight above 0", found="none")
-    sums.model.result()  # raises now what would otherwise be raised when the report is written
-    if sums.popularity.invalid:
-        raise DataError("days to learn popularity from", expected="samples of a weight above 0", found="none")
-    if sums.truth.ctr.invalid:
-        raise DataError("evaluation.truth", expected="two true probabilities for every exposure",
-                        found=f"none for {sums.truth.ctr.invalid:,} of {sums.model.ctr.rows:,}")  # fmt: skip
+    predictions = predictions.select("exposure_id", "user_id", "item_id", *columns).persist()
+    try:
+        rows = predictions
+        if popularity_days:
+            rows = _with_popularity(spark, rows, held_out(spark, config, popularity_days))
+            columns.append("popularity")
+        if config.evaluation.truth is not None:
+            rows = _with_truth(spark, rows, config.evaluation.truth)
+            columns += ["true_pctr", "true_pcvr"]
+        sums = _summed(rows.select([F.col(name).cast("double") for name in columns]))
+        _check(sums)
+        gauc = _gauc(spark, predictions)
+    finally:
+        predictions.unpersist()
     truth_known = config.evaluation.truth is not None
     return Evaluation(
         name=config.name,
@@ -137,10 +141,31 @@ def evaluate(
         days=tuple(days),
         popularity_days=tuple(popularity_days),
         metrics=sums.model,
+        gauc=gauc,
         popularity=sums.popularity if popularity_days else None,
         truth=sums.truth if truth_known else None,
         pcvr=sums.pcvr if truth_known else None,
     )
+
+
+def _check(sums: _Sums) -> None:
+    """Raise DataError where a report could not be made of the sums."""
+    if not sums.model.ctr.rows and not sums.model.ctr.invalid:
+        raise DataError("predictions", expected="rows of a weight above 0", found="none")
+    sums.model.result()  # raises where a prediction is no probability
+    if sums.popularity.invalid:
+        raise DataError("days to learn popularity from", expected="samples of a weight above 0", found="none")
+    if sums.truth.ctr.invalid:
+        raise DataError("evaluation.truth", expected="two true probabilities for every exposure",
+                        found=f"none for {sums.truth.ctr.invalid:,} of {sums.model.ctr.rows:,}")  # fmt: skip
+
+
+def _gauc(spark: SparkSession, predictions: DataFrame) -> dict[str, Result]:
+    """As in `Evaluation`, for every task."""
+    predictions.createOrReplaceTempView("predictions")
+    found = {row["task"]: row.asDict() for row in statements.run(spark, "gauc").collect()}
+    nothing: Result = {"gauc": None, "users": 0, "share_of_weight": None}
+    return {task: {name: found.get(task, nothing)[name] for name in nothing} for task in TASKS}
 
 
 def _with_popularity(spark: SparkSession, predictions: DataFrame, earlier: DataFrame) -> DataFrame:

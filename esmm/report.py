@@ -9,6 +9,7 @@ The JSON has the same keys whatever was measured; what is not known or not defin
     {"name": ..., "model": ..., "days": [...], "popularity_days": [...], "rows": ...,
      "ctr": {"rows", "weight", "auc", "log_loss", "accuracy", "pcoc", "mean_prediction", "mean_label"},
      "cvr": {...}, "ctcvr": {...},
+     "gauc": {"ctr": {"gauc", "users", "share_of_weight"}, "cvr": {...}, "ctcvr": {...}},
      "pcvr_all_rows": {"correlation", "pcoc", "mean_prediction", "mean_truth"},
      "baselines": {"popularity": {"ctr": {...}}, "truth": {"ctr": {...}, "cvr": {...}, "ctcvr": {...}}}}
 
@@ -35,7 +36,7 @@ from esmm import storage
 from esmm.config import Config
 from esmm.evaluation import Evaluation
 from esmm.files import write_atomically
-from esmm.metrics import TASKS, Band
+from esmm.metrics import TASKS, Band, Result
 
 TITLES = {"ctr": "CTR", "cvr": "CVR (clicked)", "ctcvr": "CTCVR"}
 
@@ -52,6 +53,7 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
         "popularity_days": [str(day) for day in evaluation.popularity_days],
         "rows": evaluation.metrics.ctr.rows,
         **evaluation.metrics.result(),
+        "gauc": dict(evaluation.gauc),
         "pcvr_all_rows": None if pcvr is None else pcvr.result(),
         "baselines": {
             "popularity": None if popularity is None else {"ctr": popularity.result()},
@@ -61,7 +63,7 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def auc_lines(evaluation: Evaluation) -> list[str]:
-    """The AUCs, one a line; in words where one is not defined."""
+    """The AUCs and GAUCs, one a line; in words where one is not defined."""
     result = evaluation.metrics.result()
     lines = [
         _auc_line("CTR AUC", result["ctr"]["auc"]),
@@ -70,7 +72,15 @@ def auc_lines(evaluation: Evaluation) -> list[str]:
     ]
     if evaluation.popularity is not None:
         lines.append(_auc_line("Item popularity CTR AUC", evaluation.popularity.result()["auc"]))
-    return lines
+    return lines + [_gauc_line(task, evaluation.gauc[task]) for task in TASKS]
+
+
+def _gauc_line(task: str, of_task: Result) -> str:
+    name = f"{task.upper()} GAUC"
+    if of_task["gauc"] is None:
+        return f"{name} not defined: it takes users with rows of both labels"
+    covered = f"{of_task['users']:,} users, {of_task['share_of_weight']:.0%} of the weight"
+    return f"{name} {of_task['gauc']:.4f} by user ({covered})"
 
 
 def _auc_line(name: str, auc: float | None, suffix: str = "") -> str:
@@ -119,7 +129,7 @@ def html(evaluation: Evaluation) -> str:
     """The page."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True)  # fmt: skip
-    environment.filters |= {"number": _number, "period": _period}
+    environment.filters |= {"number": _number, "percent": _percent, "period": _period}
     # As a resource of the package, so that it is found in the zip that a cluster's job is shipped in too.
     source = resources.files("esmm").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
     bands = {name: task.bands() for name, task in evaluation.metrics.tasks.items()}
@@ -143,6 +153,10 @@ def write(config: Config, evaluation: Evaluation) -> str:
 
 def _number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
 
 
 def _period(days: list[str]) -> str:

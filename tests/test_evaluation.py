@@ -49,6 +49,7 @@ def drawn(rows: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "name": [f"exposure {seed}/{number}" for number in range(rows)],
+            "user_id": rng.integers(0, 80, rows),
             "item_id": item,
             "click": click.astype("i1"),
             "purchase": (click & (rng.random(rows) < true_pcvr)).astype("i1"),
@@ -127,6 +128,16 @@ def test_all_figures_agree_with_the_same_rows_in_numpy(spark: SparkSession, conf
         accuracy = accuracy_score(y, p >= 0.5, sample_weight=w)
         assert result[name]["accuracy"] == pytest.approx(accuracy, rel=1e-9)
         assert result[name]["pcoc"] == pytest.approx((w @ p) / (w @ y), rel=1e-6)
+
+    for name, (of_task, label, prediction) in tasks.items():
+        users = [part for _, part in of_task.groupby("user_id") if part[label].nunique() == 2]
+        aucs = [roc_auc_score(part[label], part[prediction], sample_weight=part["weight"]) for part in users]
+        weights = [part["weight"].sum() for part in users]
+        assert found.gauc[name] == {
+            "gauc": pytest.approx(np.average(aucs, weights=weights), rel=1e-9),
+            "users": len(users),
+            "share_of_weight": pytest.approx(sum(weights) / of_task["weight"].sum(), rel=1e-9),
+        }
 
     assert found.truth is not None
     truth = found.truth.result()

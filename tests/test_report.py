@@ -38,7 +38,12 @@ def full() -> Evaluation:
     popularity.update(click, np.ones(4_000), np.full(4_000, 0.2))
     agreement.update(np.ones(4_000), pcvr, pcvr)
     days = tuple(DAY - dt.timedelta(days=n) for n in (3, 2, 1))
-    return Evaluation("demo", "v7", (DAY,), days, model, popularity, truth, agreement)
+    gauc = {
+        "ctr": {"gauc": 0.6789, "users": 1_234, "share_of_weight": 0.955},
+        "cvr": {"gauc": 0.5678, "users": 12, "share_of_weight": 0.25},
+        "ctcvr": {"gauc": 0.6543, "users": 34, "share_of_weight": 0.5},
+    }
+    return Evaluation("demo", "v7", (DAY,), days, model, gauc, popularity, truth, agreement)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,9 @@ def bare() -> Evaluation:
     """Two rows without a click, and no yardstick."""
     model = Metrics()
     model.update([0, 0], [0, 0], [1, 1], [0.1, 0.2], [0.1, 0.2], [0.01, 0.04])
-    return Evaluation("demo", "v7", (DAY, DAY + dt.timedelta(days=1)), (), model, None, None, None)
+    nobody = {"gauc": None, "users": 0, "share_of_weight": 0.0}
+    gauc = {"ctr": nobody, "cvr": nobody | {"share_of_weight": None}, "ctcvr": nobody}
+    return Evaluation("demo", "v7", (DAY, DAY + dt.timedelta(days=1)), (), model, gauc, None, None, None)
 
 
 def test_the_keys_are_stable(full: Evaluation, bare: Evaluation) -> None:
@@ -54,9 +61,12 @@ def test_the_keys_are_stable(full: Evaluation, bare: Evaluation) -> None:
     for evaluation in (full, bare):
         found = report.as_dict(evaluation)
         assert list(found) == [
-            "name", "model", "days", "popularity_days", "rows", "ctr", "cvr", "ctcvr", "pcvr_all_rows", "baselines"
+            "name", "model", "days", "popularity_days", "rows", "ctr", "cvr", "ctcvr", "gauc", "pcvr_all_rows",
+            "baselines",
         ]  # fmt: skip
         assert all(set(found[task]) == of_task for task in ("ctr", "cvr", "ctcvr"))
+        of_users = {"gauc", "users", "share_of_weight"}
+        assert all(set(found["gauc"][task]) == of_users for task in ("ctr", "cvr", "ctcvr"))
         assert list(found["baselines"]) == ["popularity", "truth"]
     found = report.as_dict(full)
     assert (found["model"], found["days"], found["popularity_days"][0]) == (
@@ -80,6 +90,9 @@ def test_the_lines_of_aucs(full: Evaluation, bare: Evaluation) -> None:
         r"CVR AUC 0\.\d{4} \(clicked\)",
         r"CTCVR AUC 0\.\d{4}",
         r"Item popularity CTR AUC 0\.5000",
+        r"CTR GAUC 0\.6789 by user \(1,234 users, 96% of the weight\)",
+        r"CVR GAUC 0\.5678 by user \(12 users, 25% of the weight\)",
+        r"CTCVR GAUC 0\.6543 by user \(34 users, 50% of the weight\)",
     ]
     lines = report.auc_lines(full)
     assert len(lines) == len(patterns)
@@ -89,6 +102,9 @@ def test_the_lines_of_aucs(full: Evaluation, bare: Evaluation) -> None:
         "CTR AUC not defined: it takes rows of both labels",
         "CVR AUC not defined (clicked): it takes rows of both labels",
         "CTCVR AUC not defined: it takes rows of both labels",
+        "CTR GAUC not defined: it takes users with rows of both labels",
+        "CVR GAUC not defined: it takes users with rows of both labels",
+        "CTCVR GAUC not defined: it takes users with rows of both labels",
     ]
 
 
@@ -182,10 +198,12 @@ def test_the_template_is_found_in_a_zip(tmp_path: Path) -> None:
         f"import sys; sys.path.insert(0, {str(tmp_path / 'esmm.zip')!r})\n"
         "import datetime as dt, esmm.report as report\n"
         "from esmm.evaluation import Evaluation\n"
-        "from esmm.metrics import Metrics\n"
+        "from esmm.metrics import TASKS, Metrics\n"
         "assert '.zip' in report.__file__\n"
         "day = dt.date(2026, 4, 1)\n"
-        "sys.stdout.write(report.html(Evaluation('demo', 'v7', (day,), (), Metrics(), None, None, None)))\n"
+        "gauc = dict.fromkeys(TASKS, {'gauc': None, 'users': 0, 'share_of_weight': None})\n"
+        "found = Evaluation('demo', 'v7', (day,), (), Metrics(), gauc, None, None, None)\n"
+        "sys.stdout.write(report.html(found))\n"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
