@@ -31,12 +31,21 @@ def described(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFr
     views.register_events(spark, config, logs, at, at)
     raw = _raw_candidates(spark, config, logs["exposure"])
     raw.createOrReplaceTempView("raw_candidates")
-    requests = raw.select("user_id").distinct().select(
+    users = raw.select("user_id").distinct().withColumn("at", F.lit(at))
+    features.with_lists(spark, config, requests(users)).createOrReplaceTempView("user_lists")
+    candidates = statements.run(spark, "11_candidates")
+    known = features.with_statistics(spark, config, candidates)
+    return features.described(spark, config, known, scoring=True)
+
+
+def requests(users: DataFrame) -> DataFrame:
+    """A request a row of `user_id` and `at`: for what is known of the user strictly before that time."""
+    return users.select(
         F.col("user_id").alias("exposure_id"),
         "user_id",
         F.lit(schema.ABSENT).cast("bigint").alias("item_id"),
-        F.lit(at).alias("exposed_at"),
-        F.lit(at).alias("known_until"),
+        F.col("at").alias("exposed_at"),
+        F.col("at").alias("known_until"),
         F.lit(0).cast("tinyint").alias("click"),
         F.lit(0).cast("tinyint").alias("purchase"),
         F.lit(1.0).cast("float").alias("weight"),
@@ -45,10 +54,6 @@ def described(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFr
         F.array().alias("lists"),
         F.lit(None).alias("passthrough"),
     )  # fmt: skip
-    features.with_lists(spark, config, requests).createOrReplaceTempView("user_lists")
-    candidates = statements.run(spark, "11_candidates")
-    known = features.with_statistics(spark, config, candidates)
-    return features.described(spark, config, known, scoring=True)
 
 
 def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input) -> DataFrame:
