@@ -13,6 +13,9 @@ Spark's own work (`sql/gauc.sql`); predictions are kept until both are done, so 
 
 Two yardsticks are measured on the same rows. Item popularity, the click rate of the item in earlier days, is
 what a model must beat. The true probabilities, which only simulated logs have, are what none can but by luck.
+
+Predictions of the same samples with lists as of their day's start (`esmm.nightly`) are measured where they are given:
+what is left of a model whose scores are made once a night.
 """
 
 import datetime as dt
@@ -58,6 +61,8 @@ class Evaluation:
     """The three tasks, predicted by the true probabilities; None where these are not known."""
     pcvr: Agreement | None
     """pCVR and the true one, over all rows, clicked or not; None where the truth is not known."""
+    nightly: Metrics | None
+    """As `metrics`, with lists as of the day's start; None where that was not asked for, or is the same."""
 
 
 class _Sums(Additive):
@@ -112,9 +117,11 @@ def evaluate(
     model: str,
     days: Sequence[dt.date],
     popularity_days: Sequence[dt.date],
+    nightly: DataFrame | None = None,
 ) -> Evaluation:
     """Measure predictions: samples with the columns pctr, pcvr and pctcvr. They are made once.
 
+    `nightly` are the predictions of the same samples with lists as of the day's start (`esmm.nightly`).
     Raises DataError where there are no rows of a weight above 0, a prediction is no probability, a day to
     learn popularity from is not published, or the truth does not cover the rows.
     """
@@ -129,7 +136,7 @@ def evaluate(
         if config.evaluation.truth is not None:
             rows = _with_truth(spark, rows, config.evaluation.truth)
             columns += ["true_pctr", "true_pcvr"]
-        sums = _summed(rows.select([F.col(name).cast("double") for name in columns]))
+        sums = _summed(rows, columns)
         _check(sums)
         gauc = _gauc(spark, predictions)
     finally:
@@ -145,6 +152,7 @@ def evaluate(
         popularity=sums.popularity if popularity_days else None,
         truth=sums.truth if truth_known else None,
         pcvr=sums.pcvr if truth_known else None,
+        nightly=None if nightly is None else _summed(nightly, [*_LABELS, *PREDICTIONS]).model,
     )
 
 
@@ -193,9 +201,10 @@ def _with_truth(spark: SparkSession, predictions: DataFrame, path: str) -> DataF
     return predictions.join(truth, "exposure_id", "left")
 
 
-def _summed(rows: DataFrame) -> _Sums:
+def _summed(rows: DataFrame, columns: Sequence[str]) -> _Sums:
     """The states of all rows, each partition's summed by a worker and these by Spark."""
-    partial = rows.mapInArrow(_partial, "position int, amount double")
+    numbers = rows.select([F.col(name).cast("double") for name in columns])
+    partial = numbers.mapInArrow(_partial, "position int, amount double")
     total = partial.groupBy("position").agg(F.sum("amount").alias("amount")).toPandas()
     sums = _Sums()
     sums.vector[total["position"].to_numpy()] = total["amount"].to_numpy()

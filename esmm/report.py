@@ -11,6 +11,7 @@ The JSON has the same keys whatever was measured; what is not known or not defin
      "cvr": {...}, "ctcvr": {...},
      "gauc": {"ctr": {"gauc", "users", "share_of_weight"}, "cvr": {...}, "ctcvr": {...}},
      "pcvr_all_rows": {"correlation", "pcoc", "mean_prediction", "mean_truth"},
+     "nightly": {"ctr": {...}, "cvr": {...}, "ctcvr": {...}},
      "baselines": {"popularity": {"ctr": {...}}, "truth": {"ctr": {...}, "cvr": {...}, "ctcvr": {...}}}}
 
 The page needs nothing but itself: its style and pictures are inside, and it follows the reader's light or
@@ -36,7 +37,7 @@ from esmm import storage
 from esmm.config import Config
 from esmm.evaluation import Evaluation
 from esmm.files import write_atomically
-from esmm.metrics import TASKS, Band, Result
+from esmm.metrics import TASKS, Band, Metrics, Result
 
 TITLES = {"ctr": "CTR", "cvr": "CVR (clicked)", "ctcvr": "CTCVR"}
 
@@ -46,6 +47,7 @@ _INK, _LINE = "#010101", "#020202"  # stand for the page's colours until the pic
 def as_dict(evaluation: Evaluation) -> dict[str, Any]:
     """The evaluation as the module's docstring lays it out."""
     popularity, truth, pcvr = evaluation.popularity, evaluation.truth, evaluation.pcvr
+    nightly = evaluation.nightly
     return {
         "name": evaluation.name,
         "model": evaluation.model,
@@ -55,6 +57,7 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
         **evaluation.metrics.result(),
         "gauc": dict(evaluation.gauc),
         "pcvr_all_rows": None if pcvr is None else pcvr.result(),
+        "nightly": None if nightly is None else nightly.result(),
         "baselines": {
             "popularity": None if popularity is None else {"ctr": popularity.result()},
             "truth": None if truth is None else truth.result(),
@@ -64,15 +67,22 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
 
 def auc_lines(evaluation: Evaluation) -> list[str]:
     """The AUCs and GAUCs, one a line; in words where one is not defined."""
-    result = evaluation.metrics.result()
-    lines = [
-        _auc_line("CTR AUC", result["ctr"]["auc"]),
-        _auc_line("CVR AUC", result["cvr"]["auc"], " (clicked)"),
-        _auc_line("CTCVR AUC", result["ctcvr"]["auc"]),
-    ]
+    lines = _auc_lines(evaluation.metrics)
     if evaluation.popularity is not None:
         lines.append(_auc_line("Item popularity CTR AUC", evaluation.popularity.result()["auc"]))
-    return lines + [_gauc_line(task, evaluation.gauc[task]) for task in TASKS]
+    lines += [_gauc_line(task, evaluation.gauc[task]) for task in TASKS]
+    if evaluation.nightly is not None:
+        lines += _auc_lines(evaluation.nightly, " with lists as of the day's start")
+    return lines
+
+
+def _auc_lines(metrics: Metrics, suffix: str = "") -> list[str]:
+    result = metrics.result()
+    return [
+        _auc_line("CTR AUC", result["ctr"]["auc"], suffix),
+        _auc_line("CVR AUC", result["cvr"]["auc"], f" (clicked){suffix}"),
+        _auc_line("CTCVR AUC", result["ctcvr"]["auc"], suffix),
+    ]
 
 
 def _gauc_line(task: str, of_task: Result) -> str:

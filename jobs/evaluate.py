@@ -9,7 +9,7 @@ import typer
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from esmm import claims, cli, evaluation, registry, report, scoring
+from esmm import claims, cli, evaluation, nightly, registry, report, scoring
 
 Version = Annotated[str | None, typer.Option("--model", help="The model's version; by default, the latest.")]
 
@@ -29,6 +29,10 @@ def main(
         spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
         try:
             samples = evaluation.held_out(spark, config, days)
+            as_nightly = None
+            if nightly.is_wanted(config):
+                rows = nightly.with_lists(spark, config, samples, days)
+                as_nightly = scoring.with_predictions(rows, config, version)
             found = evaluation.evaluate(
                 spark,
                 config,
@@ -36,6 +40,7 @@ def main(
                 model=version,
                 days=days,
                 popularity_days=evaluation.days_before(spark, config, days[0]),
+                nightly=as_nightly,
             )
             page = report.write(config, found)
         finally:

@@ -106,6 +106,7 @@ def test_the_commands_with_executors_of_their_own(values: dict[str, Any], tmp_pa
     assert "8000 samples" in trained
     evaluated = run("evaluate.py", "--from", "2026-03-26", "--to", "2026-03-26")
     assert "CTR AUC 0." in evaluated
+    assert "with lists as of the day's start" in evaluated
     scored = run("score.py", "--date", "2026-03-27", master=cluster)
     assert "model_version" in scored
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(

@@ -38,12 +38,14 @@ def full() -> Evaluation:
     popularity.update(click, np.ones(4_000), np.full(4_000, 0.2))
     agreement.update(np.ones(4_000), pcvr, pcvr)
     days = tuple(DAY - dt.timedelta(days=n) for n in (3, 2, 1))
+    nightly = Metrics()
+    nightly.update(click, purchase, np.ones(4_000), rng.permutation(pctr), pcvr, pctr * pcvr)
     gauc = {
         "ctr": {"gauc": 0.6789, "users": 1_234, "share_of_weight": 0.955},
         "cvr": {"gauc": 0.5678, "users": 12, "share_of_weight": 0.25},
         "ctcvr": {"gauc": 0.6543, "users": 34, "share_of_weight": 0.5},
     }
-    return Evaluation("demo", "v7", (DAY,), days, model, gauc, popularity, truth, agreement)
+    return Evaluation("demo", "v7", (DAY,), days, model, gauc, popularity, truth, agreement, nightly)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,9 @@ def bare() -> Evaluation:
     model.update([0, 0], [0, 0], [1, 1], [0.1, 0.2], [0.1, 0.2], [0.01, 0.04])
     nobody = {"gauc": None, "users": 0, "share_of_weight": 0.0}
     gauc = {"ctr": nobody, "cvr": nobody | {"share_of_weight": None}, "ctcvr": nobody}
-    return Evaluation("demo", "v7", (DAY, DAY + dt.timedelta(days=1)), (), model, gauc, None, None, None)
+    return Evaluation(
+        "demo", "v7", (DAY, DAY + dt.timedelta(days=1)), (), model, gauc, None, None, None, None
+    )
 
 
 def test_the_keys_are_stable(full: Evaluation, bare: Evaluation) -> None:
@@ -62,7 +66,7 @@ def test_the_keys_are_stable(full: Evaluation, bare: Evaluation) -> None:
         found = report.as_dict(evaluation)
         assert list(found) == [
             "name", "model", "days", "popularity_days", "rows", "ctr", "cvr", "ctcvr", "gauc", "pcvr_all_rows",
-            "baselines",
+            "nightly", "baselines",
         ]  # fmt: skip
         assert all(set(found[task]) == of_task for task in ("ctr", "cvr", "ctcvr"))
         of_users = {"gauc", "users", "share_of_weight"}
@@ -79,9 +83,11 @@ def test_the_keys_are_stable(full: Evaluation, bare: Evaluation) -> None:
     assert found["baselines"]["popularity"]["ctr"]["auc"] == 0.5
     assert set(found["baselines"]["truth"]) == {"ctr", "cvr", "ctcvr"}
     assert found["pcvr_all_rows"]["correlation"] == pytest.approx(1)
+    assert all(set(found["nightly"][task]) == of_task for task in ("ctr", "cvr", "ctcvr"))
     found = report.as_dict(bare)
     assert found["baselines"] == {"popularity": None, "truth": None}
     assert found["pcvr_all_rows"] is None
+    assert found["nightly"] is None
 
 
 def test_the_lines_of_aucs(full: Evaluation, bare: Evaluation) -> None:
@@ -93,6 +99,9 @@ def test_the_lines_of_aucs(full: Evaluation, bare: Evaluation) -> None:
         r"CTR GAUC 0\.6789 by user \(1,234 users, 96% of the weight\)",
         r"CVR GAUC 0\.5678 by user \(12 users, 25% of the weight\)",
         r"CTCVR GAUC 0\.6543 by user \(34 users, 50% of the weight\)",
+        r"CTR AUC 0\.\d{4} with lists as of the day's start",
+        r"CVR AUC 0\.\d{4} \(clicked\) with lists as of the day's start",
+        r"CTCVR AUC 0\.\d{4} with lists as of the day's start",
     ]
     lines = report.auc_lines(full)
     assert len(lines) == len(patterns)
@@ -150,6 +159,8 @@ def test_the_page_is_whole_and_needs_nothing_else(full: Evaluation, bare: Evalua
         assert "url(http" not in text
         assert "@import" not in text
     assert report.html(full).count("<svg") == 3
+    assert f"{report.as_dict(full)['nightly']['ctr']['auc']:.4f}" in report.html(full)
+    assert "as of the day's start" not in report.html(bare)
     assert f"{report.as_dict(full)['ctcvr']['auc']:.4f}" in report.html(full)
     assert report.html(bare).count("<svg") == 0
     assert "not defined: it takes rows of both labels" in report.html(bare)
@@ -202,7 +213,7 @@ def test_the_template_is_found_in_a_zip(tmp_path: Path) -> None:
         "assert '.zip' in report.__file__\n"
         "day = dt.date(2026, 4, 1)\n"
         "gauc = dict.fromkeys(TASKS, {'gauc': None, 'users': 0, 'share_of_weight': None})\n"
-        "found = Evaluation('demo', 'v7', (day,), (), Metrics(), gauc, None, None, None)\n"
+        "found = Evaluation('demo', 'v7', (day,), (), Metrics(), gauc, None, None, None, None)\n"
         "sys.stdout.write(report.html(found))\n"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True)

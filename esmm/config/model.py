@@ -32,6 +32,9 @@ class Evaluation(Section):
     """Where the metrics (JSON) and the page (HTML) go."""
     truth: str | None = None
     """The simulator's table of true probabilities, where there is one."""
+    as_nightly: bool = True
+    """Whether the AUCs with lists as of the day's start, as a table made once a night has them, are measured too;
+    it takes a second pass over logs and samples. Not where samples.history_cutoff is `day_start` already."""
 
 
 class Scoring(Section):
