@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from esmm import layers
-from esmm.config import Config, Embedding, NumberFeature
+from esmm.config import Config, Embedding, Model, NumberFeature
 from tests import plain, synthetic
 
 F64 = tf.float64
@@ -120,7 +120,7 @@ def test_numbers_are_transformed_and_scaled(transform: str, expected: list[float
 
 
 def test_a_tower_is_as_in_numpy() -> None:
-    tower = layers.Tower("ctr", 6, (5, 4), dropout=0.5, seed=1, dtype=F64)
+    tower = layers.Tower("ctr", 6, Model(towers=(5, 4), dropout=0.5), seed=1, dtype=F64)
     variables = {v.name.removesuffix(":0"): v.numpy() + 0.01 for v in tower.variables}
     for variable in tower.variables:
         variable.assign(variables[variable.name.removesuffix(":0")])
@@ -128,8 +128,26 @@ def test_a_tower_is_as_in_numpy() -> None:
     np.testing.assert_allclose(tower(tf.constant(x)), plain.tower(variables, "ctr", x)[0], rtol=1e-12)
 
 
+def test_a_normalised_tower_is_as_in_numpy() -> None:
+    tower = layers.Tower("ctr", 6, Model(towers=(5,), layer_norm=True), seed=1, dtype=F64)
+    random = np.random.default_rng(2)
+    for variable in tower.variables:
+        variable.assign(random.normal(size=variable.shape))
+    [gain], [bias, last_bias], [kernel, last] = (
+        [each.numpy() for each in part] for part in (tower.gains, tower.biases, tower.kernels)
+    )
+    x = random.normal(size=(7, 6))
+    sums = x @ kernel
+    centred = sums - sums.mean(axis=1, keepdims=True)
+    hidden = gain * centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5) + bias
+    expected = (np.maximum(hidden, 0) @ last + last_bias)[:, 0]
+    np.testing.assert_allclose(tower(tf.constant(x)), expected, rtol=1e-12)
+    # A sample's logit is its own, whatever it shares a batch with.
+    np.testing.assert_allclose(tower(tf.constant(x[:1])), expected[:1], rtol=1e-12)
+
+
 def test_dropout_follows_its_seed_and_keeps_the_mean() -> None:
-    tower = layers.Tower("ctr", 1, (4000,), dropout=0.25, seed=1, dtype=F64)
+    tower = layers.Tower("ctr", 1, Model(towers=(4000,), dropout=0.25), seed=1, dtype=F64)
     tower.kernels[0].assign(tf.ones((1, 4000), F64))
     tower.kernels[1].assign(tf.ones((4000, 1), F64))
     x, seed = tf.ones((1, 1), F64), tf.constant([3, 4], tf.int64)

@@ -104,6 +104,7 @@ def test_order_files_and_repetitions_change_nothing(build: Build, logs: Logs, ro
     assert not differences(rows, build(Logs(*repeated), order=3))
 
 
+@pytest.mark.slow
 def test_a_stranger_changes_nothing_but_later_days_statistics(build: Build, logs: Logs, rows: Rows) -> None:
     """User 10 000 sees, clicks and buys every item at noon of the second day."""
     noon = start_of(DAYS[1], ZONE) + DAY // 2
@@ -126,6 +127,7 @@ def test_a_stranger_changes_nothing_but_later_days_statistics(build: Build, logs
     assert differences(rows, after)
 
 
+@pytest.mark.slow
 def test_days_together_or_one_at_a_time_are_the_same(build: Build, logs: Logs, rows: Rows) -> None:
     for day in DAYS[1:]:
         assert not differences(
@@ -133,6 +135,7 @@ def test_days_together_or_one_at_a_time_are_the_same(build: Build, logs: Logs, r
         )
 
 
+@pytest.mark.slow
 def test_a_cap_drops_the_same_events_whatever_days_are_built(build: Build) -> None:
     """A list of 30 March reaches back to the last hour of the 28th, a day of which nothing else matters."""
     shape = Shape(seed=0, lists=("clicked",), cap=2)

@@ -23,6 +23,8 @@ from esmm import storage
 from esmm.config import Config
 from esmm.dataset import read_batches, to_tf_dataset
 from esmm.distributed import spark_ranks
+from esmm.distributed.heartbeats import Address
+from esmm.distributed.launch import Work
 from esmm.epochs import Epoch
 from esmm.errors import ConfigError, DataError
 from esmm.plan import make_plan
@@ -217,11 +219,13 @@ def test_ranks_get_the_options_beside_the_config(config: Config, monkeypatch: py
     """Spark's ranks are processes of their own, to which the config goes as JSON, which leaves them out."""
     configured: list[Any] = []
     monkeypatch.setattr(spark_ranks.storage, "configure", configured.append)
-    monkeypatch.setattr("esmm.distributed.exchange.HorovodExchange", lambda: (_ for _ in ()).throw(DataError(
+    monkeypatch.setattr("esmm.distributed.joining.HorovodExchange", lambda: (_ for _ in ()).throw(DataError(
         "rank", expected="no more", found="that")))  # fmt: skip
     plan = make_plan(write(f"memory://{config.name}/ranks/a.parquet", [2]), None, COLUMNS)
     options = {"s3": {"secret": SECRET}}
-    outcome = spark_ranks.run_rank(config.model_dump_json(), plan.model_dump_json(), [], json.dumps(options))
+    address = Address(host="localhost", port=1, token="t").model_dump_json()
+    work = Work(plan).to_json()
+    outcome = spark_ranks.run_rank(config.model_dump_json(), work, json.dumps(options), address)
     assert isinstance(outcome, DataError)
     assert configured == [options]
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import fsspec
 import pytest
-import tensorflow as tf
 
-from esmm import checkpoints, registry, versions
+from esmm import registry, versions
 from esmm.errors import DataError
 
 
@@ -82,17 +81,3 @@ def test_the_latest_or_a_named_model_is_found(root: str, directory: Path) -> Non
     assert (registry.resolve(root, None), registry.resolve(root, "v1")) == ("v2", "v1")
     with pytest.raises(DataError, match="expected the published model v3, found v1, v2"):
         registry.resolve(root, "v3")
-
-
-def test_the_latest_complete_checkpoint_is_restored(root: str) -> None:
-    module = tf.Module()
-    module.weights = tf.Variable([1.0, 2.0])
-    with pytest.raises(DataError, match="expected a complete checkpoint, found none"):
-        checkpoints.restore(root, {"model": module})
-    for value in (3.0, 4.0, 5.0):
-        module.weights.assign([value, value])
-        last = checkpoints.save(root, {"model": module}, {"step": value})
-    fs, path = fsspec.core.url_to_fs(root)
-    fs.rm_file(f"{path}/{last}/manifest.json")
-    assert checkpoints.restore(root, {"model": module}) == {"step": 4.0}
-    assert module.weights.numpy().tolist() == [4.0, 4.0]
