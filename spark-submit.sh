@@ -26,6 +26,7 @@ options=()
 py_files=""
 needs_job=true
 master=${MASTER-}
+has_secret=false
 deploy_mode=client
 while [[ ${1-} == -* ]]; do
     case $1 in
@@ -41,6 +42,12 @@ while [[ ${1-} == -* ]]; do
         --py-files=* | --conf=spark.submit.pyFiles=* | -c=spark.submit.pyFiles=*)
             py_files+=",${value#spark.submit.pyFiles=}"
             continue
+            ;;
+        --conf=spark.authenticate.secret=* | -c=spark.authenticate.secret=*) has_secret=true ;;
+        --properties-file=*)
+            if [[ -r $value && $(< "$value") =~ (^|$'\n')[[:space:]]*spark\.authenticate\.secret ]]; then
+                has_secret=true
+            fi
             ;;
         --master=* | --conf=spark.master=* | -c=spark.master=*) master=${value#spark.master=} ;;
         --deploy-mode=* | --conf=spark.submit.deployMode=* | -c=spark.submit.deployMode=*)
@@ -100,7 +107,7 @@ fi
 # What ranks know each other by travels between driver and executors: encrypted, where Spark makes the secret itself.
 # On standalone this takes spark.authenticate.secret, on masters and workers too (docs/cluster.md).
 secure=()
-if [[ $master == yarn* || $master == k8s://* ]]; then
+if [[ $master == yarn* || $master == k8s://* ]] || $has_secret; then
     secure=(--conf spark.authenticate=true --conf spark.network.crypto.enabled=true)
 fi
 

@@ -17,14 +17,13 @@ import pydantic
 import structlog
 import tensorflow as tf
 
-from esmm import storage, versions
+from esmm import versions
 from esmm.epochs import Position
 from esmm.errors import DataError
-from esmm.files import write_atomically
+from esmm.finished import finished
 from esmm.metrics import Result
 
 _PREFIX = "state"
-_FINISHED = "finished"
 
 log = structlog.get_logger()
 
@@ -90,17 +89,21 @@ class Checkpoints:
 
     def save(self, state: State, version: str | None = None) -> str:
         """Write all variables and the state; returns the version. Older ones than the newest `keep` are removed."""
-        version = version or versions.new_version()
+        version = version or self.new_version()
         with tempfile.TemporaryDirectory(prefix="esmm-checkpoint-") as directory:
             tf.train.Checkpoint(**self._parts).write(str(Path(directory) / _PREFIX))
             versions.put(self.root, version, Path(directory), state.model_dump(mode="json"))
         self._remove_older(state)
         return version
 
+    def new_version(self) -> str:
+        """A name for the next checkpoint, which sorts after all that there are."""
+        return versions.new_version(after=max(versions.complete(self.root), default=""))
+
     def resume(self, run: str) -> State | None:
         """Set all variables to what the newest usable checkpoint holds; its state, None where there is nothing to do.
 
-        That is where there is none, or the newest one is another run's or a finished one's.
+        That is where there is none, or the newest one is another run's or that of a run that is over.
         """
         for version in reversed(versions.complete(self.root)):
             try:
@@ -108,8 +111,8 @@ class Checkpoints:
                 if state.run != run:
                     log.info("starting anew", checkpoint=version, of="another config or other samples")
                     return None
-                if version <= self._finished():
-                    log.info("starting anew", checkpoint=version, of="a run that was finished")
+                if version <= finished(self.root).checkpoint:
+                    log.info("starting anew", checkpoint=version, of="a run that is over")
                     return None
                 self.restore(version)
             except DataError as error:
@@ -135,21 +138,6 @@ class Checkpoints:
             raise DataError(
                 f"{self.root}/{version}", expected="this model's variables", found=first
             ) from None
-
-    def finish(self) -> None:
-        """Note that no run goes on from the checkpoints that there are."""
-        latest = versions.complete(self.root)[-1:]
-        if latest:
-            fs, path = storage.at(self.root)
-            write_atomically(fs, f"{path}/{_FINISHED}", latest[0].encode())
-
-    def _finished(self) -> str:
-        """The newest version of a run that is over, or given up."""
-        fs, path = storage.at(self.root)
-        try:
-            return str(fs.cat_file(f"{path}/{_FINISHED}").decode())
-        except FileNotFoundError:
-            return ""
 
     def _state(self, version: str) -> State:
         facts = versions.manifest(self.root, version).facts

@@ -6,13 +6,14 @@ if __name__ == "__main__":
 """
 
 import datetime as dt
+import io
 import logging
 import os
 import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO, cast
 from zoneinfo import ZoneInfo
 
 import pydantic
@@ -107,8 +108,18 @@ def configure_log() -> None:
     structlog.configure(
         processors=[processors.add_log_level, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _StandardError())),
     )
+
+
+class _StandardError(io.TextIOBase):
+    """Standard error as it is when a line is written: a progress bar puts itself in its place, to stay below."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def read_config(path: Path, overrides: list[str] | None) -> configs.Config:

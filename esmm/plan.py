@@ -119,6 +119,14 @@ def make_plan(samples: str | Table, days: Iterable[dt.date] | None, columns: Seq
     return plan
 
 
+def of_table(samples: str, table: str | Table) -> tuple[str | Table, list[dt.date] | None]:
+    """Samples by a day of a table, or by an address of their own: the first two arguments of `make_plan`."""
+    try:
+        return table, [dt.date.fromisoformat(samples)]
+    except ValueError:
+        return samples, None
+
+
 def _make_plan(
     samples: str, table: Table | None, days: Iterable[dt.date] | None, columns: Sequence[Column]
 ) -> ReadingPlan:

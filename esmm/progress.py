@@ -9,6 +9,7 @@ All of it shows what all ranks did, not one alone. On a terminal a bar stands in
 """
 
 import datetime as dt
+import os
 import sys
 import tempfile
 import time
@@ -66,7 +67,13 @@ class Progress:
         self._done, self._waited = 0, 0.0
         self._since, self._since_time = NOTHING, time.monotonic()
         self._events = _Events(f"{config.training.directory}/events", new_run())
-        self._bar = _Bar(self._total) if sys.stderr.isatty() else None
+        has_bar = sys.stderr.isatty() and os.environ.get("ESMM_LOG") != "json"
+        self._bar = _Bar(self._total) if has_bar else None
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar:
+            self._bar.stop()
 
     def start(self, done: int) -> None:
         """Begin where so many samples are done."""
@@ -132,8 +139,9 @@ class _Bar:
         details = [f"{speed:,.0f} samples/s", *(f"{task} {loss:.4f}" for task, loss in losses.items())]
         self._bars.start()
         self._bars.update(self._task, completed=done, details="  ".join(details))
-        if self._bars.finished:
-            self._bars.stop()
+
+    def stop(self) -> None:
+        self._bars.stop()
 
 
 class _Events:

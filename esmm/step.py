@@ -5,7 +5,7 @@
     stepped.losses["ctr"] / stepped.weight       # the mean over all ranks' rows, before the update
 
 Exactness: gradients are sums over the batches of all ranks, divided by the sum of their weights. So N ranks of
-batch B train like one of batch N × B, rows of weight 0 count for nothing, and a step of such rows alone changes
+batch B train like one of batch N × B, rows of weight 0 give no gradient, and a step of such rows alone changes
 nothing. Everything that ranks have to agree on travels with the gradients' sum: no rank decides anything alone.
 """
 

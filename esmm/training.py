@@ -4,7 +4,8 @@
     result["version"]                                   # the model, published in config.scoring.models
 
 A run goes on by itself where an earlier one broke off, if it is the same run: of the same samples, by the same
-config (but for what does not change the result, such as the number of ranks). Rank 0 alone reads and writes
+config (but for what does not change the result, such as the number of ranks); one that has published its model is
+not done again. Rank 0 alone reads and writes
 checkpoints; what they hold reaches the others as any update does, by Horovod.
 """
 
@@ -28,6 +29,7 @@ from esmm.epochs import Epoch, Position
 from esmm.errors import ConfigError, DataError
 from esmm.export import export
 from esmm.feeding import Fed, feed, reading
+from esmm.finished import checkpoints_of, finish, finished
 from esmm.metrics import Metrics
 from esmm.metrics import Result as TaskResult
 from esmm.plan import ReadingPlan
@@ -72,8 +74,6 @@ def train(
     exchange: "Exchange",
     days: Sequence[dt.date] = (),
     validation: ReadingPlan | None = None,
-    *,
-    fresh: bool = False,
 ) -> Result:
     """Train the config's model on a plan's samples and, on rank 0, publish it.
 
@@ -83,7 +83,6 @@ def train(
         exchange: the ranks.
         days: the days that the samples are of, for the model's manifest.
         validation: samples to measure the model on after each epoch.
-        fresh: begin anew, whatever checkpoints there are.
 
     Raises:
         DataError: a loss or gradient is not finite (the step is named), or a file cannot be read; on every rank
@@ -94,8 +93,13 @@ def train(
         raise ConfigError(
             "training.early_stopping", expected="samples to validate on (--validate)", found="none"
         )
+    run = digest(config, plan, validation)
+    published = exchange.broadcast_object(_published(config, run) if exchange.rank == 0 else None)
+    if published is not None:
+        log.info("trained before", model=published["version"])
+        return published
     with reading(config) as load:
-        return _Run(config, plan, exchange, validation, load).train(days, fresh=fresh)
+        return _Run(config, plan, exchange, validation, load, run).train(days)
 
 
 class _Run:
@@ -106,9 +110,10 @@ class _Run:
         exchange: "Exchange",
         validation: ReadingPlan | None,
         load: Load,
+        run: str,
     ) -> None:
         self._config, self._plan, self._exchange, self._load = config, plan, exchange, load
-        self._digest = digest(config, plan, validation)
+        self._digest = run
         self._model = models.make(config)
         self._optimizer = optimizers.make(self._model.variables, config.training.optimizer)
         self._measured = _Measured()
@@ -118,23 +123,25 @@ class _Run:
         )
         settings = config.training
         parts = {"model": self._model, "optimizer": self._optimizer, "measured": self._measured}
-        self._checkpoints = Checkpoints(f"{settings.directory}/checkpoints", parts, settings.checkpoints.keep)
+        self._checkpoints = Checkpoints(checkpoints_of(config), parts, settings.checkpoints.keep)
         self._saved_at = time.monotonic()
         self._progress = Progress(config, plan.rows) if exchange.rank == 0 else None
 
-    def train(self, days: Sequence[dt.date], *, fresh: bool) -> Result:
-        state = self._start(fresh=fresh)
-        while not state.is_over:
-            state = self._epoch(state)
-        return self._publish(state, days)
+    def train(self, days: Sequence[dt.date]) -> Result:
+        try:
+            state = self._start()
+            while not state.is_over:
+                state = self._epoch(state)
+            return self._publish(state, days)
+        finally:
+            if self._progress:
+                self._progress.stop()
 
-    def _start(self, *, fresh: bool) -> State:
+    def _start(self) -> State:
         """Where to begin, and all variables as they are there, on every rank."""
         exchange, settings = self._exchange, self._config.training
         state = None
         if exchange.rank == 0:
-            if fresh:
-                self._checkpoints.finish()  # also for the ranks that are started again, should one be lost
             state = self._checkpoints.resume(self._digest) or State(run=self._digest)
         state = exchange.broadcast_object(state)
         assert state is not None
@@ -197,6 +204,8 @@ class _Run:
         """One step; raises, on all ranks at once, what keeps one of them from it."""
         self._exchange.at(number, "in the step")
         self._optimizer.learning_rate.assign(self._rate(number))
+        if fed.error is not None:
+            log.error("cannot read", rank=self._exchange.rank, host=platform.node(), error=str(fed.error))
         signals = Signals(float(fed.error is not None), float(self._checkpoint_is_due(number)), fed.waited)
         stepped = self._step(fed.batch, tf.constant(number, tf.int64), tf.constant(signals))
         if float(stepped.signals[0]):
@@ -216,7 +225,7 @@ class _Run:
             self._exchange.at(state.step, "validating")
             validated = self._validation()
         last = Outcome(losses=totals.means, metrics=metrics, validation=validated)
-        version, is_over = versions.new_version(), epoch == settings.epochs
+        version, is_over = self._checkpoints.new_version(), epoch == settings.epochs
         state = state.model_copy(update={"last": last, "is_over": is_over})
         if settings.early_stopping and validated:
             found = score(settings.early_stopping.metric, validated)
@@ -228,6 +237,8 @@ class _Run:
                 if verdict.is_best
                 else state.best
             )
+            if verdict.is_over and not is_over and self._exchange.rank == 0:
+                log.info("stopping early", epoch=epoch, best=best and best.epoch)
             update = {"best": best, "stale": verdict.stale, "is_over": is_over or verdict.is_over}
             state = state.model_copy(update=update)
         if self._progress:
@@ -246,23 +257,24 @@ class _Run:
     def _publish(self, state: State, days: Sequence[dt.date]) -> Result:
         """Export the last model, or the best one where training stopped for it."""
         outcome = state.best.outcome if state.best else state.last
-        version = ""
+        result = None
         if self._exchange.rank == 0:
             self._exchange.at(state.step, "exporting")
             if state.best and state.stale:
                 self._checkpoints.restore(state.best.checkpoint, only=["model"])
             facts = {
                 "days": [str(day) for day in days], "rows": self._plan.rows, "steps": state.step,
+                "samples": state.samples, "planned": self._plan.rows * state.position.epoch,
                 "ranks": self._exchange.size, "epoch": state.best.epoch if state.best else state.position.epoch,
                 **outcome.model_dump(mode="json"),
             }  # fmt: skip
-            version = export(self._model, self._config, self._config.scoring.models, facts)
-            self._checkpoints.finish()
-        return Result(
-            version=self._exchange.broadcast_object(version), steps=state.step, samples=state.samples,
-            planned=self._plan.rows * state.position.epoch, losses=outcome.losses, metrics=outcome.metrics,
-            validation=outcome.validation,
-        )  # fmt: skip
+            models = self._config.scoring.models
+            version = export(self._model, self._config, models, facts)
+            finish(self._checkpoints.root, run=self._digest, model=version)
+            result = _result(models, version)
+        result = self._exchange.broadcast_object(result)
+        assert result is not None
+        return result
 
     def _summed(self, measured: Metrics) -> Metrics:
         [vector] = self._exchange.sum([tf.constant(measured.vector)])
@@ -288,6 +300,21 @@ class _Measured(tf.Module):
     def __init__(self) -> None:
         super().__init__(name="measured")
         self.vector = tf.Variable(tf.zeros(Metrics.SIZE, tf.float64), trainable=False, name="vector")
+
+
+def _published(config: Config, run: str) -> Result | None:
+    """What a run came to that has published its model already, None where there is no such run or model."""
+    done = finished(checkpoints_of(config))
+    if done.run != run or done.model not in versions.complete(config.scoring.models):
+        return None
+    return _result(config.scoring.models, done.model)
+
+
+def _result(models: str, version: str) -> Result:
+    """What the manifest of a model states of its training."""
+    facts = versions.manifest(models, version).facts
+    keys = ("steps", "samples", "planned", "losses", "metrics", "validation")
+    return Result(version=version, **{key: facts[key] for key in keys})  # type: ignore[typeddict-item]
 
 
 def digest(config: Config, plan: ReadingPlan, validation: ReadingPlan | None) -> str:

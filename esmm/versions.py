@@ -47,9 +47,18 @@ class Manifest(pydantic.BaseModel):
     """Whatever the writer states."""
 
 
-def new_version() -> str:
-    """A name for a version: the time, by which versions sort, and a random part, so that no two are equal."""
-    return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}"
+_TIME = "%Y%m%dT%H%M%S.%f"
+
+
+def new_version(after: str = "") -> str:
+    """A name for a version: the time, by which versions sort, and a random part, so that no two are equal.
+
+    With the name of another version, one that sorts after it, whatever the hosts' clocks say.
+    """
+    now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+    if after:
+        now = max(now, dt.datetime.strptime(after.partition("-")[0], _TIME) + dt.timedelta(microseconds=1))
+    return f"{now:{_TIME}}-{secrets.token_hex(4)}"
 
 
 def put(root: str, version: str, directory: Path, facts: dict[str, Any]) -> None:

@@ -7,17 +7,15 @@ spark-submit.sh jobs/train.py --config conf/demo.yaml --from 2026-03-24 --to 202
 """
 
 import datetime as dt
-import sys
 from typing import Annotated
 
 import typer
 from pyspark.sql import SparkSession
 
-from esmm import cli, schema, tables
+from esmm import cli, finished, schema, tables
 from esmm.distributed import launch, spark_ranks
 from esmm.errors import ConfigError
-from esmm.plan import make_plan
-from esmm.publish import Table
+from esmm.plan import make_plan, of_table
 
 Day = dt.datetime | None
 First = Annotated[
@@ -68,42 +66,28 @@ def main(
         table = samples or (tables.samples(config, spark) if config.samples.catalog else config.samples.table)
         columns = schema.training_columns(config)
         plan = make_plan(table, days or None, columns)
-        validation = None if validate is None else make_plan(*validation_source(validate, table), columns)
-        return launch.Work(plan, days, validation, fresh)
+        validation = None if validate is None else make_plan(*of_table(validate, table), columns)
+        return launch.Work(plan, days, validation)
 
+    if fresh and launch.is_first():
+        finished.give_up(finished.checkpoints_of(config))
     result = None
     if launch.under_spark_submit():
+        if hosts is not None:
+            raise ConfigError("--hosts", expected="Spark's own executors", found=hosts)
         spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
         try:
             result = spark_ranks.run(spark.sparkContext, config, work(spark))
         finally:
             spark.stop()
     elif hosts is not None:
-        launch.by_horovodrun(config, hosts, command_of_a_rank(), fresh=fresh)
+        launch.by_horovodrun(config, hosts)
     else:
         result = launch.in_this_process(config, work)
     if result is not None:
         missed = result["planned"] - result["samples"]
         print(f"model {result['version']}: {result['samples']} samples in {result['steps']} steps, "
               f"{max(missed, 0)} dropped, {max(-missed, 0)} repeated")  # fmt: skip
-
-
-def validation_source(validate: str, table: str | Table) -> tuple[str | Table, list[dt.date] | None]:
-    """What `--validate` names, and which of its days."""
-    try:
-        return table, [dt.date.fromisoformat(validate)]
-    except ValueError:
-        return validate, None
-
-
-def command_of_a_rank() -> list[str]:
-    """This process's own command, without what was for the launcher."""
-    kept, skip = [sys.executable], False
-    for word in sys.argv:
-        if not skip and word not in ("--hosts", "--fresh") and not word.startswith("--hosts="):
-            kept.append(word)
-        skip = word == "--hosts"
-    return kept
 
 
 if __name__ == "__main__":

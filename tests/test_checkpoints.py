@@ -11,6 +11,7 @@ from esmm import versions
 from esmm.checkpoints import Best, Checkpoints, State
 from esmm.epochs import Leg, Position
 from esmm.errors import DataError
+from esmm.finished import finish, finished, give_up
 
 
 def part(value: float) -> tf.Module:
@@ -53,11 +54,12 @@ def test_a_run_goes_on_from_its_newest_checkpoint(root: str) -> None:
 def test_another_run_begins_anew_and_so_does_one_that_was_finished(root: str) -> None:
     kept = Checkpoints(root, {"part": part(1.0)}, keep=2)
     assert kept.resume("a") is None
-    kept.finish()
+    give_up(root)
     kept.save(State(run="a", step=1))
     assert kept.resume("b") is None
     assert kept.resume("a") is not None
-    kept.finish()
+    finish(root, run="a", model="m")
+    assert (finished(root).run, finished(root).model) == ("a", "m")
     assert kept.resume("a") is None
     kept.save(State(run="a", step=2))
     assert kept.resume("a") == State(run="a", step=2)
@@ -131,3 +133,13 @@ def test_some_of_the_parts_can_be_restored_alone(tmp_path: Path) -> None:
     kept.restore(version, only=["one"])
     np.testing.assert_array_equal(one.variable, [1.0, 2.0])
     np.testing.assert_array_equal(two.variable, [0.0, 0.0])
+
+
+def test_a_checkpoint_comes_after_those_of_a_clock_that_is_ahead(tmp_path: Path) -> None:
+    kept = Checkpoints(str(tmp_path), {"part": part(1.0)}, keep=1)
+    ahead = "20990101T000000.999999-00000000"
+    kept.save(State(run="a", step=1), ahead)
+    saved = kept.save(State(run="a", step=2))
+    assert saved.startswith("20990101T000001.000000-")
+    assert versions.complete(str(tmp_path)) == [saved]
+    assert kept.resume("a") == State(run="a", step=2)

@@ -154,3 +154,15 @@ def test_times_add_up_to_less_than_what_is_asked() -> None:
         assert limits.interval + limits.grace < dead
         assert limits.silence + 2 * limits.interval + limits.grace < frozen
         assert 2 * limits.interval < limits.silence
+
+
+def test_a_rank_whose_batch_does_not_come_is_lost() -> None:
+    """Its heart beats, but its step does not go on; that another rank waits in a step is no reason."""
+    with Monitor(LIMITS, "127.0.0.1") as monitor:
+        process = rank(monitor.address, "time.sleep(60)")
+        with beating(monitor.address, 0, lambda: (512, "in the step"), LIMITS) as other:
+            lost = other.wait_for_loss()
+            other.leave(None)
+        assert process.wait(timeout=20) == heartbeats.ENDED
+    assert lost is not None
+    assert (lost.who[:6], lost.cause) == ("rank 1", "no batch for 1 s")

@@ -32,28 +32,28 @@ HOST = platform.node()
 
 
 def test_a_run_is_started_again_as_often_as_the_config_says() -> None:
-    tried: list[tuple[int, bool]] = []
+    tried: list[tuple[int, int]] = []
 
-    def attempt(ranks: int, fresh: bool) -> str:
-        tried.append((ranks, fresh))
+    def attempt(ranks: int, restart: int) -> str:
+        tried.append((ranks, restart))
         if len(tried) < 3:
             raise RankLostError("rank 1 on h", expected="all ranks to go on", found="its process ended")
         return "a result"
 
     settings = Training.model_validate({"directory": "d", "ranks": 4, "failure": {"max_restarts": 2}})
     slots = iter([3, 0])
-    assert restarting(attempt, settings, lambda: next(slots), fresh=True) == "a result"
-    assert tried == [(4, True), (3, False), (1, False)]
+    assert restarting(attempt, settings, lambda: next(slots)) == "a result"
+    assert tried == [(4, 0), (3, 1), (1, 2)]
 
     tried.clear()
     none = settings.model_copy(update={"failure": settings.failure.model_copy(update={"max_restarts": 1})})
     with pytest.raises(RankLostError):
         restarting(attempt, none, lambda: 4)
-    assert tried == [(4, False), (4, False)]
+    assert tried == [(4, 0), (4, 1)]
 
 
 def test_what_another_try_would_not_mend_is_not_tried_again() -> None:
-    def attempt(ranks: int, fresh: bool) -> str:
+    def attempt(ranks: int, restart: int) -> str:
         raise DataError("training, step 3", expected="finite losses and gradients", found="others")
 
     with pytest.raises(DataError, match="step 3"):

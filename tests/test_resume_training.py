@@ -1,5 +1,7 @@
 """A run that was broken off and goes on: the same parameters, the same report, as one that was not."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from esmm import export, schema, training, versions
 from esmm.config import Checkpoints, Config, EarlyStopping, Model, Optimizer
 from esmm.distributed.exchange import Alone
 from esmm.errors import ConfigError, DataError
+from esmm.finished import checkpoints_of, give_up
 from esmm.metrics import Metrics
 from esmm.plan import make_plan
 from esmm.step import Stepped
@@ -96,13 +99,17 @@ def compare(found: Result, expected: Result) -> None:
         assert found["metrics"][task] == pytest.approx(metrics, rel=1e-6)
 
 
-def test_a_finished_run_is_not_gone_on_from(learning: Config) -> None:
+def test_a_run_that_has_published_its_model_is_not_done_again(learning: Config) -> None:
     first = run(learning)
     with capture_logs() as lines:
-        second = run(learning)
-    compare(second, first)
-    assert second["version"] != first["version"]
-    assert not [line for line in lines if line["event"] == "resuming"]
+        assert run(learning) == first
+    assert [line["event"] for line in lines] == ["reading plan", "trained before"]
+    assert versions.complete(learning.scoring.models) == [first["version"]]
+
+    shutil.rmtree(Path(learning.scoring.models, first["version"]))
+    again = run(learning)
+    assert again["version"] != first["version"]
+    compare(again, first)
 
 
 def test_a_run_that_was_trained_but_not_published_is_published(
@@ -126,9 +133,10 @@ def test_fresh_begins_anew_and_so_does_another_config(
     learning: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_killed_at(17, learning, monkeypatch)
-    for config, options in ((learning, {"fresh": True}), (changed_rate(learning), {})):
+    give_up(checkpoints_of(learning))
+    for config in (learning, changed_rate(learning)):
         with capture_logs() as lines:
-            found = run(config, **options)
+            found = run(config)
         assert not [line for line in lines if line["event"] == "resuming"]
         assert (found["steps"], found["samples"]) == (30, 3 * 299)
 
@@ -227,8 +235,9 @@ def test_a_collapse_of_pcvr_is_warned_of(learning: Config, monkeypatch: pytest.M
         run(learning)
     assert not [line for line in lines if line["event"] == "pCVR has collapsed"]
     monkeypatch.setattr(training, "make_step", make_step)
+    give_up(checkpoints_of(learning))
     with capture_logs() as lines:
-        run(learning, fresh=True)
+        run(learning)
     warnings = [line for line in lines if line["event"] == "pCVR has collapsed"]
     assert [line["epoch"] for line in warnings] == [1, 2, 3]
     assert warnings[0]["mean_pcvr_of_clicked"] == "0.00100"

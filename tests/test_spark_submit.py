@@ -395,6 +395,17 @@ def test_messages_are_encrypted_where_spark_makes_the_secret(
     assert seen == [*added, *mine, "jobs/a.py"], "the caller's come later, and so hold"
 
 
+def test_a_secret_of_the_callers_is_used(checkout: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "secret.conf").write_text("spark.authenticate.secret abc\n")
+    (tmp_path / "other.conf").write_text("spark.app.name abc\n")
+    for option, secure in (
+        (["--conf", "spark.authenticate.secret=abc"], True), (["--properties-file", f"{tmp_path}/secret.conf"], True),
+        (["--properties-file", f"{tmp_path}/other.conf"], False), (["--properties-file", "nowhere"], False),
+    ):  # fmt: skip
+        seen = checkout.submit("--master", "spark://host:7077", *option, "jobs/a.py").arguments
+        assert ("spark.authenticate=true" in seen) is secure
+
+
 def test_by_a_link(checkout: Checkout) -> None:
     checkout.script = checkout.directory / "submit"
     checkout.script.symlink_to(checkout.root / "spark-submit.sh")

@@ -25,6 +25,7 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
@@ -39,6 +40,9 @@ log = structlog.get_logger()
 
 MONITOR = "ESMM_MONITOR"
 """The environment variable by which horovodrun's ranks get the launcher's address, as JSON."""
+
+READING = "reading"
+"""What a rank says that it does while it waits for its samples."""
 
 ENDED = 70
 """The exit code of a process that its heart ended: EX_SOFTWARE."""
@@ -203,8 +207,15 @@ class Heart:
         self._socket.close()
 
     def _beat(self) -> None:
+        last, since = self._place(), time.monotonic()
         while not self._leaving.wait(self._limits.interval):
             try:
+                if self._place() != last:
+                    last, since = self._place(), time.monotonic()
+                if last[1] == READING and time.monotonic() - since > self._limits.silence:
+                    # The main thread waits for a storage that does not answer, and all others wait for it.
+                    self._tell(left={"cause": f"no batch for {self._limits.silence:g} s"})
+                    break
                 self._tell()
                 reply = self._replies.readline()
                 lost = (

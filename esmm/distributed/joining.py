@@ -49,6 +49,9 @@ def joined(settings: Training, address: Address | None = None) -> Iterator[Horov
         with heartbeats.beating(address, exchange.rank, lambda: exchange.last, limits, who) as heart:
             try:
                 yield exchange
+                exchange.gather_objects(
+                    None
+                )  # all leave together: none is taken for lost while others tidy up
                 heart.leave(None)
             except tf.errors.UnknownError as error:
                 if "horovod" not in str(error).lower():

@@ -2,7 +2,7 @@
 
     launch.under_spark_submit()                       # then esmm.distributed.spark_ranks.run(…)
     launch.in_this_process(config, make_work)         # else: one of horovodrun's ranks, or the only one
-    launch.by_horovodrun(config, "host1:4,host2:4", command)    # starts horovodrun, again where a rank was lost
+    launch.by_horovodrun(config, "host1:4,host2:4")   # starts horovodrun, again where a rank was lost
 
 A driver never loads TensorFlow, so that what trains is imported where it is called.
 """
@@ -37,24 +37,22 @@ class Work(NamedTuple):
     plan: ReadingPlan
     days: Sequence[dt.date] = ()
     validation: ReadingPlan | None = None
-    fresh: bool = False
 
     def to_json(self) -> str:
         """All of it as text."""
         plans = [
             None if plan is None else plan.model_dump(mode="json") for plan in (self.plan, self.validation)
         ]
-        return json.dumps([plans, [str(day) for day in self.days], self.fresh])
+        return json.dumps([plans, [str(day) for day in self.days]])
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """What `to_json` wrote."""
-        (plan, validation), days, fresh = json.loads(text)
+        (plan, validation), days = json.loads(text)
         return cls(
             ReadingPlan.model_validate(plan),
             [dt.date.fromisoformat(day) for day in days],
             None if validation is None else ReadingPlan.model_validate(validation),
-            fresh,
         )
 
 
@@ -66,6 +64,11 @@ def under_horovodrun() -> bool:
 def under_spark_submit() -> bool:
     """Whether this process is the driver of a job that spark-submit started."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def is_first() -> bool:
+    """Whether this process is the launcher, the only rank or rank 0, and no other rank."""
+    return os.environ.get("HOROVOD_RANK", "0") == "0"
 
 
 def in_this_process(config: Config, make_work: Callable[[], Work]) -> "Result | None":
@@ -86,11 +89,10 @@ def in_this_process(config: Config, make_work: Callable[[], Work]) -> "Result | 
     return train(config, exchange=Alone(), **work._asdict())
 
 
-def by_horovodrun(config: Config, hosts: str, command: Sequence[str], *, fresh: bool = False) -> None:
-    """Start `training.ranks` ranks by horovodrun, each of them a command; again where one was lost.
+def by_horovodrun(config: Config, hosts: str) -> None:
+    """Start `training.ranks` ranks by horovodrun, each of them this job's own command; again where one was lost.
 
-    `hosts` are HOST:SLOTS of each host, by commas, as horovodrun takes them; `command` is what a rank runs, with
-    `--fresh` added where a run is to begin anew.
+    `hosts` are HOST:SLOTS of each host, by commas, as horovodrun takes them.
 
     Raises ConfigError where the hosts are not of that form or have too few slots, and as `spark_ranks.run` the error
     that ended the last attempt.
@@ -101,14 +103,10 @@ def by_horovodrun(config: Config, hosts: str, command: Sequence[str], *, fresh: 
         raise ConfigError("--hosts", expected="HOST:SLOTS, by commas", found=hosts) from None
     if slots < config.training.ranks:
         raise ConfigError("--hosts", expected=f"{config.training.ranks} slots, one a rank", found=str(slots))
-
-    def attempt(ranks: int, fresh: bool) -> None:
-        _horovodrun(config, hosts, [*command, *(["--fresh"] if fresh else [])], ranks)
-
-    restarting(attempt, config.training, lambda: slots, fresh=fresh)
+    restarting(lambda ranks, _: _horovodrun(config, hosts, ranks), config.training, lambda: slots)
 
 
-def _horovodrun(config: Config, hosts: str, command: Sequence[str], ranks: int) -> None:
+def _horovodrun(config: Config, hosts: str, ranks: int) -> None:
     settings = config.training
     options = ["-np", str(ranks), "--gloo", "-H", hosts,
                "--start-timeout", str(round(settings.start_timeout.total_seconds()))]  # fmt: skip
@@ -117,13 +115,23 @@ def _horovodrun(config: Config, hosts: str, command: Sequence[str], ranks: int) 
     launcher = str(Path(sys.executable).with_name("horovodrun"))
     with Monitor(Limits.of(settings.failure)) as monitor:
         environment = {**os.environ, MONITOR: monitor.address.model_dump_json()}
-        done = subprocess.run([launcher, *options, *command], env=environment, check=False)
-        if done.returncode and monitor.lost is not None:
-            raise error_of(monitor.lost)
-        if done.returncode:
-            raise RankLostError(
-                "horovodrun", expected="all ranks to finish", found=f"exit code {done.returncode}"
-            )
+        with subprocess.Popen([launcher, *options, *_command_of_a_rank()], env=environment) as process:
+            monitor.after_a_loss(process.terminate)  # horovodrun then ends its ranks, frozen ones too
+            code = process.wait()
+    if code and monitor.lost is not None:
+        raise error_of(monitor.lost)
+    if code:
+        raise RankLostError("horovodrun", expected="all ranks to finish", found=f"exit code {code}")
+
+
+def _command_of_a_rank() -> list[str]:
+    """This process's own command, without what was for the launcher."""
+    kept, skip = [sys.executable], False
+    for word in sys.argv:
+        if not skip and word not in ("--hosts", "--fresh") and not word.startswith("--hosts="):
+            kept.append(word)
+        skip = word == "--hosts"
+    return kept
 
 
 def _as_rank(config: Config, make_work: Callable[[], Work]) -> "Result | None":

@@ -1,6 +1,6 @@
 """Starting the ranks again after one was lost: from the last checkpoint, as long as the config allows.
 
-    restarting(attempt, config, slots=lambda: 3)      # attempt(ranks, fresh) is called until it returns
+    restarting(attempt, config.training, slots=lambda: 3)      # attempt(ranks, restart) is called until it returns
 
 Only what another try may mend is tried again: a rank that died, froze or raised what is no error of ours. Data that
 cannot be read and losses that are not finite would be the same once more.
@@ -19,22 +19,19 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-def restarting(
-    attempt: Callable[[int, bool], T], settings: Training, slots: Callable[[], int], *, fresh: bool = False
-) -> T:
+def restarting(attempt: Callable[[int, int], T], settings: Training, slots: Callable[[], int]) -> T:
     """The result of the first attempt that loses no rank, of at most 1 + `failure.max_restarts`.
 
-    `attempt` runs so many ranks, and is told whether to begin anew rather than from a checkpoint; `slots` says how
+    `attempt` is told how many ranks to run, and the number of the restart, 0 for the first attempt; `slots` says how
     many ranks there is room for: a restart takes fewer than the config asks for where it is fewer, but at least one.
 
     Raises what the last attempt raised, and what an attempt raises that is no RankLostError.
     """
-    ranks = settings.ranks
-    for restart in range(1, settings.failure.max_restarts + 1):
+    ranks, most = settings.ranks, settings.failure.max_restarts
+    for restart in range(most):
         try:
-            return attempt(ranks, fresh and restart == 1)
+            return attempt(ranks, restart)
         except RankLostError as error:
             ranks = max(min(settings.ranks, slots()), 1)
-            log.warning("starting again", restart=restart, of=settings.failure.max_restarts, ranks=ranks,
-                        since=str(error))  # fmt: skip
-    return attempt(ranks, fresh and not settings.failure.max_restarts)
+            log.warning("starting again", restart=restart + 1, of=most, ranks=ranks, since=str(error))
+    return attempt(ranks, most)

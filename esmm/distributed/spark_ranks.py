@@ -55,13 +55,13 @@ def run(spark: SparkContext, config: Config, work: Work) -> "Result":
     if master == "local" or master.startswith("local["):
         _check_slots(spark, config.training.ranks)  # of which no more will come
 
-    def attempt(ranks: int, fresh: bool) -> "Result":
-        return _attempt(spark, config, ranks, work._replace(fresh=fresh))
+    def attempt(ranks: int, restart: int) -> "Result":
+        return _attempt(spark, config, ranks, restart, work)
 
-    return restarting(attempt, config.training, lambda: _slots(spark), fresh=work.fresh)
+    return restarting(attempt, config.training, lambda: _slots(spark))
 
 
-def _attempt(spark: SparkContext, config: Config, ranks: int, work: Work) -> "Result":
+def _attempt(spark: SparkContext, config: Config, ranks: int, restart: int, work: Work) -> "Result":
     timeout = config.training.start_timeout
     with Monitor(Limits.of(config.training.failure), spark.getConf().get("spark.driver.host")) as monitor:
         arguments = (
@@ -83,6 +83,10 @@ def _attempt(spark: SparkContext, config: Config, ranks: int, work: Work) -> "Re
                     executable=spark.pythonExec,  # of the executors: the driver's may be elsewhere
                 )
         except TimeoutException:
+            if restart:
+                # An executor that went with its rank: Spark may have known of it too late for this attempt.
+                raise RankLostError("training.start_timeout", expected=f"{ranks} ranks to start within {timeout}",
+                                    found=f"{_slots(spark)} free task slots in Spark") from None  # fmt: skip
             _check_slots(spark, ranks)
             raise DataError("training.start_timeout", expected=f"{ranks} ranks to start within {timeout}",
                             found="fewer, though Spark has the slots") from None  # fmt: skip
