@@ -5,7 +5,7 @@
     purchases = Events(user=[7],    item=[3],    time=[95])
     labels(exposures, clicks, purchases, click_window=30, purchase_window=40)    # [0, 1], [0, 1]
 
-The simulator's truth comes from here, the samples' labels from sql/03_credited_events.sql: two ways to the
+The simulator's truth comes from here, the samples' labels from sql/04_credited_events.sql: two ways to the
 same rules, so that each can be held against the other.
 """
 

@@ -29,6 +29,7 @@ ALWAYS = -(2**63)
 
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _SIGN_BIT_CLEARED = 9223372036854775807
+_DAY = "yyyy-MM-dd"
 _MICROS = {"seconds": 1_000_000, "milliseconds": 1_000}
 
 
@@ -60,7 +61,9 @@ def contract_value(column: Column, kind: T.DataType, name: str, feature: Feature
         return contract_id(column, kind, where)
     if not isinstance(kind, T.NumericType | T.BooleanType):
         raise DataError(where, expected="numbers", found=kind.simpleString())
-    return F.coalesce(column.cast("float"), F.lit(0.0).cast("float"))
+    number = column.cast("float")
+    # What is not finite is no number to learn from. NaN is the largest of all, for Spark.
+    return F.coalesce(F.when(F.abs(number) < float("inf"), number), F.lit(0.0).cast("float"))
 
 
 class Input:
@@ -131,11 +134,16 @@ class Input:
         raise DataError(where, expected=expected, found=kind.simpleString())
 
     def filed_on(self) -> Column:
-        """The day that a row was filed under, YYYY-MM-DD; null where logs are not filed by day."""
-        day = self.log.day_column
+        """The day that a row was filed under, YYYY-MM-DD; null where logs are not filed by day.
+
+        Raises DataError where days are of another type: Spark takes 20260328 for a number.
+        """
+        day, where = self.log.day_column, f"{self.name}.day_column"
         if day is None:
             return F.lit(None).cast("string")
-        self.kind(day, f"{self.name}.day_column")
+        kind = self.kind(day, where)
+        if not isinstance(kind, T.DateType | T.StringType):
+            raise DataError(where, expected="days written YYYY-MM-DD", found=kind.simpleString())
         return F.col(day).cast("string")
 
     def between(self, first: int, last: int) -> "Input":
@@ -149,9 +157,10 @@ class Input:
             days = [_date(first), _date(last + int(self.log.lateness.total_seconds() * 1e6))]
             # A day of some zone can begin or end up to 14 hours away from UTC's.
             start, end = days[0] - dt.timedelta(days=1), days[1] + dt.timedelta(days=1)
-            self.filed_on()
-            # Not by time as well: a row that is filed under a wrong day is to be rejected, not overlooked.
-            return self._where(F.col(day).between(F.lit(str(start)), F.lit(str(end))))
+            filed = self.filed_on()
+            # Not by time as well: a row that is filed under a wrong day, or none, is to be rejected, not overlooked.
+            is_no_day = F.to_date(filed, _DAY).isNull()
+            return self._where(is_no_day | filed.between(F.lit(str(start)), F.lit(str(end))))
         column, unit = self.column("time"), self.log.time_unit
         if unit == "timestamp" and isinstance(self.kind(column, "time"), T.TimestampType):
             bounds = [F.lit(dt.datetime.fromtimestamp(value / 1e6, dt.UTC)) for value in (first, last)]
@@ -162,7 +171,11 @@ class Input:
             ]
         else:
             return self
-        return self._where(F.col(column).isNull() | F.col(column).between(*bounds))
+        unreadable = F.col(column).isNull()
+        if unit in _MICROS:
+            most = F.lit(2**63 // _MICROS[unit] - 1).cast("bigint")  # NaN is above it
+            unreadable = unreadable | (F.col(column) > most) | (F.col(column) < -most)
+        return self._where(unreadable | F.col(column).between(*bounds))
 
     def _where(self, condition: Column) -> "Input":
         part = copy.copy(self)
@@ -223,6 +236,12 @@ def events(source: Input, features: Mapping[str, Feature]) -> DataFrame:
     )
 
 
+def usable_time(source: Input) -> Column:
+    """The event's time in microseconds, null where the row is rejected for its time."""
+    time = source.time()
+    return F.when(F.coalesce(*_broken_times(source, time)).isNull(), time)
+
+
 def entities(source: Input, role: str, features: Mapping[str, Feature]) -> DataFrame:
     """One row a row of an entity's log: entity_id, valid_from (where the log names no time, ALWAYS), features."""
     entity = source.id(role)
@@ -250,7 +269,8 @@ def _broken_times(source: Input, time: Column) -> list[Column]:
     raw = F.col(source.column("time"))
     reasons = [F.when(raw.isNull(), "no time"), F.when(time.isNull(), "unreadable time")]
     if source.log.day_column is not None:
-        day = F.to_timestamp(source.filed_on(), "yyyy-MM-dd")
+        day = F.to_timestamp(source.filed_on(), _DAY)
+        reasons.append(F.when(day.isNull(), "filed under no day"))
         start = F.unix_micros(F.to_utc_timestamp(day, source.time_zone))
         end = F.unix_micros(F.to_utc_timestamp(day + F.expr("interval 1 day"), source.time_zone))
         late = int(source.log.lateness.total_seconds() * 1_000_000)

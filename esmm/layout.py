@@ -36,10 +36,10 @@ _ATTEMPTS = "_attempts"
 _WRITTEN = pa.schema([(DAY, pa.string()), ("path", pa.string())])
 
 
-def write(rows: DataFrame, directory: str, config: Config, *, rows_of: Mapping[dt.date, int]) -> None:
-    """Write one directory `ds=DAY` a day.
+def write(rows: DataFrame, directory: str, config: Config, *, rows_of: Mapping[dt.date, int]) -> bool:
+    """Write one directory `ds=DAY` a day; whether there were rows to write.
 
-    `rows` are as `esmm.features.described` gives them; `rows_of` is how many each day has, about.
+    `rows` are as `esmm.features.described` gives them; `rows_of` is how many each day has, at least.
     """
     files = math.ceil(max(rows_of.values()) / config.samples.rows_per_file)
     draw = F.xxhash64("exposure_id", F.lit(config.seed))
@@ -47,7 +47,7 @@ def write(rows: DataFrame, directory: str, config: Config, *, rows_of: Mapping[d
     place = F.shiftleft(F.unix_date(F.col(DAY).cast("date")).cast("bigint"), 44).bitwiseOR(
         F.shiftrightunsigned(draw, 20)
     )
-    # Half of what would do, since days built with samples.keep_unclicked have fewer rows than was said.
+    # Half of what would do, since the files of a day are not quite equal.
     most = {day: max(1, rows // (2 * config.training.ranks)) for day, rows in rows_of.items()}
     groups = {str(day): min(config.samples.rows_per_group, rows) for day, rows in most.items()}
     written = (
@@ -56,7 +56,9 @@ def write(rows: DataFrame, directory: str, config: Config, *, rows_of: Mapping[d
         .mapInArrow(_writer(directory, config, groups), f"{DAY} string, path string")
         .collect()
     )
-    _keep(directory, [(row[DAY], row["path"]) for row in written])
+    if written:
+        _keep(directory, [(row[DAY], row["path"]) for row in written])
+    return bool(written)
 
 
 def _writer(

@@ -105,6 +105,11 @@ class Table:
                 stack.callback(self._held.pop, day)
             yield
 
+    def confirm(self, day: dt.date) -> None:
+        """Raise ConflictError where a claim on the day, if this table holds one, is not the only one alive any more."""
+        if day in self._held:
+            self._held[day].confirm()
+
     def days(self) -> list[dt.date]:
         """The days that are published, in order."""
         return self.pointers.days()
@@ -166,8 +171,7 @@ class Table:
         for name, document in (beside or {}).items():
             self.fs.pipe_file(f"{place}/_{name}.json", json.dumps(document, indent=1).encode())
         self.fs.pipe_file(f"{place}/{MANIFEST}", manifest.model_dump_json(indent=1).encode())
-        if day in self._held:
-            self._held[day].confirm()
+        self.confirm(day)
         self._mark_replaced(day, by=run)
         self.pointers.point(day, run)
         return manifest

@@ -9,6 +9,7 @@ Nothing is visible before the checks have passed; a run that fails removes what 
 """
 
 import datetime as dt
+import math
 import zoneinfo
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -90,12 +91,15 @@ def build(
             wanted = {day: counts[day]["exposures credited"] for day in period.days if day not in failures}
             if wanted:
                 rows = _samples(spark, config, period, keep).where(F.col(DAY).isin([*map(str, wanted)]))
-                layout.write(rows, table.stage(run), config, rows_of=wanted)
-                written = spark.read.parquet(table.stage(run))
-                failures |= _broken(spark, config, written)
-                funnels = funnel.measure(config, written)
+                fewest = {day: _fewest(exposures, keep) for day, exposures in wanted.items()}
+                if layout.write(rows, table.stage(run), config, rows_of=fewest):
+                    written = spark.read.parquet(table.stage(run))
+                    failures |= _broken(spark, config, written)
+                    funnels = funnel.measure(config, written)
                 failures = _not_reconciled(counts, funnels, wanted, keep) | failures
             good = [day for day in wanted if day not in failures]
+            for day in good:
+                table.confirm(day)  # the rejects are published under the samples' claim
             _publish_rejects(spark, config, {day: counts[day] for day in good}, run)
             published = tuple(
                 table.publish(
@@ -109,6 +113,7 @@ def build(
                 )
                 for day in good
             )
+            _warn_of_few_row_groups(config, published)
             return Built(published, failures, funnels)
         finally:
             table.discard(run)
@@ -242,6 +247,10 @@ def _not_reconciled(
     for day, credited in wanted.items():
         of_day, found = counts[day], funnels.get(day, {})
         rows = int(found.get("samples", 0))
+        if not rows:
+            failures[day] = DataError(f"samples of {day}", expected="at least one row",
+                                      found=f"none of {credited} exposures kept")  # fmt: skip
+            continue
         if rows > credited or (keep_unclicked == 1.0 and rows < credited):
             failures[day] = DataError(f"samples of {day}", expected=f"{credited} rows", found=f"{rows}")
             continue
@@ -249,6 +258,21 @@ def _not_reconciled(
         of_day["samples"] = rows
         of_day["clicked"], of_day["bought"] = int(found["clicks"]), int(found["purchases"])
     return failures
+
+
+def _fewest(exposures: int, keep_unclicked: float) -> int:
+    """The rows that sampling leaves of some exposures at least, but for chances of one in ten thousands."""
+    kept = keep_unclicked * exposures
+    return exposures if keep_unclicked == 1.0 else max(1, int(kept - 4 * math.sqrt(kept)))
+
+
+def _warn_of_few_row_groups(config: Config, published: Sequence[Manifest]) -> None:
+    """Say so where ranks will find nothing to read."""
+    for manifest in published:
+        found = sum(len(file.row_groups) for file in manifest.files)
+        if found < config.training.ranks:
+            log.warning("fewer row groups than ranks", day=str(manifest.day), row_groups=found, rows=manifest.rows,
+                        ranks=config.training.ranks)  # fmt: skip
 
 
 def _publish_rejects(spark: SparkSession, config: Config, counts: Counts, run: str) -> None:

@@ -74,7 +74,7 @@ def list_column(name: str, behaviour: BehaviourList, entity: str) -> Column:
 
 
 def list_weight_column(name: str, behaviour: BehaviourList) -> Column:
-    """The recency weights of the list called `name`: in (0, 1] for an entry, 0 for padding."""
+    """The recency weights of the list called `name`: in (0, 1) for an entry, 0 for padding."""
     return Column(f"{name}_weight", "float32", Role.FEATURE, behaviour.length)
 
 

@@ -40,8 +40,10 @@ def at(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     Raises ConfigError where fsspec knows no such storage, its package is missing or refuses the options, or
     the address holds a password.
     """
-    server = urlsplit(url).netloc if "://" in url else ""
-    if ":" in server.rpartition("@")[0]:
+    for part in url.split("::"):  # of a chain, each
+        server = urlsplit(part).netloc if "://" in part else ""
+        if ":" not in server.rpartition("@")[0]:
+            continue
         raise ConfigError(url.replace(server, server.rpartition("@")[2]), found="one in the address",
                           expected="passwords in the config's `storage` or the environment")  # fmt: skip
     try:
@@ -70,7 +72,7 @@ def explained(url: str, what: str) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError(url, expected=what, found="no file") from None
     except Exception as error:
-        if not isinstance(error, OSError) and type(error).__module__ == "builtins":
+        if not isinstance(error, OSError | UnicodeError) and type(error).__module__ == "builtins":
             raise
         found = " ".join(str(error).split()) or type(error).__name__
         article, _, name = what.partition(" ")

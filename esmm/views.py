@@ -113,7 +113,7 @@ def logs_end(logs: dict[str, Input], since: int) -> int:
     now, time = micros(_now()), F.col("time")
     times = [
         source.between(since, _FAR_FUTURE).frame.select(
-            F.lit(source.name).alias("log"), source.time().alias("time")
+            F.lit(source.name).alias("log"), inputs.usable_time(source).alias("time")
         )
         for source in logs.values()
     ]

@@ -110,7 +110,7 @@ def test_the_commands_with_executors_of_their_own(values: dict[str, Any], tmp_pa
     scored = run("score.py", "--date", "2026-03-27", master=cluster)
     assert "model_version" in scored
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        ["evaluation", "logs", "models", "samples", "samples_rejects", "scores", "small.yaml", "training"]
+        ["evaluation", "logs", "models", "samples", "scores", "small.yaml", "training"]
     )
 
 
