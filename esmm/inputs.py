@@ -134,7 +134,7 @@ class Input:
         raise DataError(where, expected=expected, found=kind.simpleString())
 
     def filed_on(self) -> Column:
-        """The day that a row was filed under, YYYY-MM-DD; null where logs are not filed by day.
+        """The day that a row was filed under, YYYY-MM-DD; null where logs are not filed by day, or this one is not.
 
         Raises DataError where days are of another type: Spark takes 20260328 for a number.
         """
@@ -144,7 +144,8 @@ class Input:
         kind = self.kind(day, where)
         if not isinstance(kind, T.DateType | T.StringType):
             raise DataError(where, expected="days written YYYY-MM-DD", found=kind.simpleString())
-        return F.col(day).cast("string")
+        filed = F.col(day).cast("string")
+        return F.when(F.to_date(filed, _DAY).isNotNull(), filed)
 
     def between(self, first: int, last: int) -> "Input":
         """The same log without what the storage can tell is not of times in [first, last] (microseconds).
@@ -159,8 +160,7 @@ class Input:
             start, end = days[0] - dt.timedelta(days=1), days[1] + dt.timedelta(days=1)
             filed = self.filed_on()
             # Not by time as well: a row that is filed under a wrong day, or none, is to be rejected, not overlooked.
-            is_no_day = F.to_date(filed, _DAY).isNull()
-            return self._where(is_no_day | filed.between(F.lit(str(start)), F.lit(str(end))))
+            return self._where(filed.isNull() | filed.between(F.lit(str(start)), F.lit(str(end))))
         column, unit = self.column("time"), self.log.time_unit
         if unit == "timestamp" and isinstance(self.kind(column, "time"), T.TimestampType):
             bounds = [F.lit(dt.datetime.fromtimestamp(value / 1e6, dt.UTC)) for value in (first, last)]
