@@ -204,7 +204,7 @@ def test_the_plan_reads_the_same_partitions_of_a_year(
     bounds = [start_of(day + dt.timedelta(days=n), ZoneInfo(zone)) for n in (0, 1)]
     frame = inputs.Input(spark, "logs.clicks", log, zone).between(bounds[0], bounds[1] - 1).frame
     scan = frame._jdf.queryExecution().executedPlan().collectLeaves().apply(0)
-    assert "PartitionFilters: [isnotnull(day" in scan.toString()
+    assert "PartitionFilters: [(" in scan.toString()
     partitions = scan.selectedPartitions()
     days = {
         dt.date(1970, 1, 1) + dt.timedelta(days=partitions[n].values().getInt(0))
