@@ -88,9 +88,7 @@ def nightly_rows(spark: SparkSession, config: Config, days: list[dt.date]) -> Ro
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "shape", [pytest.param(SPRING, marks=pytest.mark.slow), AUTUMN], ids=["spring", "autumn"]
-)
+@pytest.mark.parametrize("shape", [SPRING, AUTUMN], ids=["spring", "autumn"])
 def test_lists_are_those_of_samples_built_as_of_the_days_start(
     spark: SparkSession, tmp_path: Path, shape: Shape
 ) -> None:
