@@ -20,8 +20,8 @@ import tensorflow as tf
 from esmm import versions
 from esmm.epochs import Position
 from esmm.errors import DataError
-from esmm.finished import finished
 from esmm.metrics import Result
+from esmm.runs import finished
 
 _PREFIX = "state"
 

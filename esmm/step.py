@@ -9,7 +9,6 @@ batch B train like one of batch N × B, rows of weight 0 give no gradient, and a
 nothing. Everything that ranks have to agree on travels with the gradients' sum: no rank decides anything alone.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import tensorflow as tf
@@ -48,8 +47,10 @@ class Stepped(NamedTuple):
     """Their rows of a weight above 0."""
     signals: tf.Tensor
     """[3]: the sums of all ranks' signals."""
+    is_sound: tf.Tensor
+    """Whether all losses and gradients are finite; where not, nothing was updated."""
     is_finite: dict[str, tf.Tensor]
-    """By loss and variable, whether it, or its gradient, is; where one is not, nothing was updated."""
+    """By loss and variable, whether it, or its gradient, is."""
     predictions: dict[str, tf.Tensor]
     """This rank's pctr, pcvr and pctcvr, [b] each, before the update."""
 
@@ -67,7 +68,7 @@ def make_step(model: Model, optimizer: Optimizer, exchange: "Exchange", config: 
     rank_seed = tf.random.experimental.stateless_fold_in(
         tf.constant([config.seed, 0], tf.int64), exchange.rank
     )
-    task_weights: Mapping[str, float] = dict(config.model.task_weights.items())
+    task_weights = {str(task): weight for task, weight in config.model.task_weights.items()}
 
     @tf.function(autograph=False)
     def step(batch: Batch, number: tf.Tensor, signals: tf.Tensor) -> Stepped:
@@ -108,13 +109,14 @@ def make_step(model: Model, optimizer: Optimizer, exchange: "Exchange", config: 
             **{_gradient_of(variable): _is_finite(gradient) for variable, gradient in by_dense},
             **{_gradient_of(table): _is_finite(gradient.values_ud) for table, gradient in by_table},
         }
+        is_sound = tf.reduce_all([*is_finite.values()])
         tf.cond(
-            tf.reduce_all([weight > 0, *is_finite.values()]),
+            is_sound & (weight > 0),
             lambda: optimizer.step(by_dense, by_table),
             tf.no_op,
         )
         by_task = dict(zip(losses, sums, strict=True))
-        return Stepped(by_task, weight, samples, told, is_finite, model.predictions(logits))
+        return Stepped(by_task, weight, samples, told, is_sound, is_finite, model.predictions(logits))
 
     return step
 

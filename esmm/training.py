@@ -3,24 +3,21 @@
     result = train(config, plan, Alone(), days)         # or HorovodExchange(), the same on every rank
     result["version"]                                   # the model, published in config.scoring.models
 
-A run goes on by itself where an earlier one broke off, if it is the same run: of the same samples, by the same
-config (but for what does not change the result, such as the number of ranks); one that has published its model is
-not done again. Rank 0 alone reads and writes
-checkpoints; what they hold reaches the others as any update does, by Horovod.
+A run goes on by itself where an earlier one broke off, and one that has published its model is not done again
+(`esmm.runs` says when two are the same). Rank 0 alone reads and writes checkpoints; what they hold reaches the others
+as any update does, by Horovod.
 """
 
 import datetime as dt
-import hashlib
-import json
 import platform
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import structlog
 import tensorflow as tf
 
-from esmm import models, optimizers, versions
+from esmm import models, optimizers, runs
 from esmm.checkpoints import Best, Checkpoints, Outcome, State
 from esmm.config import Config
 from esmm.dataset import Load
@@ -29,43 +26,19 @@ from esmm.epochs import Epoch, Position
 from esmm.errors import ConfigError, DataError
 from esmm.export import export
 from esmm.feeding import Fed, feed, reading
-from esmm.finished import checkpoints_of, finish, finished
 from esmm.metrics import Metrics
 from esmm.metrics import Result as TaskResult
 from esmm.plan import ReadingPlan
 from esmm.progress import Progress, Totals
+from esmm.runs import Result
 from esmm.schedules import scheduled
 from esmm.step import Signals, Stepped, make_step
-from esmm.validation import LABELS, Validation
+from esmm.validation import LABELS, Validation, summed
 
 if TYPE_CHECKING:
     from esmm.distributed.exchange import Exchange
 
 log = structlog.get_logger()
-
-_NOT_OF_A_RUN = (
-    "ranks", "batch_size", "checkpoints", "failure", "reader_threads", "cache", "cache_gib", "threads", "directory",
-    "log_every", "start_timeout", "stall_warning", "nics",
-)  # fmt: skip
-"""Settings of `training` that a run may go on with when they are others."""
-
-
-class Result(TypedDict):
-    """What a run came to; equal on all ranks."""
-
-    version: str
-    """The model's."""
-    steps: int
-    samples: int
-    """Samples used, repeated epochs included."""
-    planned: int
-    """Samples that the plan holds, times the epochs that were trained: `samples`, if none was dropped or repeated."""
-    losses: dict[str, float]
-    """By task, the last epoch's mean."""
-    metrics: dict[str, TaskResult]
-    """By task, of the last epoch's samples, each predicted before it was learnt from."""
-    validation: dict[str, TaskResult] | None
-    """By task, of the validation samples after the epoch whose model was kept."""
 
 
 def train(
@@ -93,8 +66,8 @@ def train(
         raise ConfigError(
             "training.early_stopping", expected="samples to validate on (--validate)", found="none"
         )
-    run = digest(config, plan, validation)
-    published = exchange.broadcast_object(_published(config, run) if exchange.rank == 0 else None)
+    run = runs.digest(config, plan, validation)
+    published = exchange.broadcast_object(runs.published(config, run) if exchange.rank == 0 else None)
     if published is not None:
         log.info("trained before", model=published["version"])
         return published
@@ -123,7 +96,7 @@ class _Run:
         )
         settings = config.training
         parts = {"model": self._model, "optimizer": self._optimizer, "measured": self._measured}
-        self._checkpoints = Checkpoints(checkpoints_of(config), parts, settings.checkpoints.keep)
+        self._checkpoints = Checkpoints(runs.checkpoints_of(config), parts, settings.checkpoints.keep)
         self._saved_at = time.monotonic()
         self._progress = Progress(config, plan.rows) if exchange.rank == 0 else None
 
@@ -187,7 +160,7 @@ class _Run:
                 self._progress.step(number, epoch.number + 1, found, told.waited / exchange.size)
             if told.checkpoint and taken < epoch.steps:
                 # The sums so far count on rank 0 from here on.
-                measured = self._summed(measured)
+                measured = summed(measured, exchange)
                 here = state.model_copy(update={
                     "step": number, "position": epoch.after(taken), "samples": before + totals.samples,
                     "epoch_losses": totals.losses, "epoch_weight": totals.weight, "epoch_samples": totals.samples,
@@ -198,7 +171,7 @@ class _Run:
             "step": number, "position": Position(epoch=epoch.number + 1), "samples": before + totals.samples,
             "epoch_losses": {}, "epoch_weight": 0.0, "epoch_samples": 0,
         })  # fmt: skip
-        return self._end_epoch(ended, totals, self._summed(measured).result())
+        return self._end_epoch(ended, totals, summed(measured, exchange).result())
 
     def _take(self, number: int, fed: Fed) -> tuple[Stepped, Totals]:
         """One step; raises, on all ranks at once, what keeps one of them from it."""
@@ -210,8 +183,8 @@ class _Run:
         stepped = self._step(fed.batch, tf.constant(number, tf.int64), tf.constant(signals))
         if float(stepped.signals[0]):
             raise next(filter(None, self._exchange.gather_objects(fed.error)))
-        unfit = [what for what, is_finite in stepped.is_finite.items() if not bool(is_finite)]
-        if unfit:
+        if not bool(stepped.is_sound):
+            unfit = [what for what, is_finite in stepped.is_finite.items() if not bool(is_finite)]
             raise DataError(f"training, step {number}", expected="finite losses and gradients",
                             found=f"others in {', '.join(unfit)}")  # fmt: skip
         losses = {task: float(total) for task, total in stepped.losses.items()}
@@ -270,15 +243,11 @@ class _Run:
             }  # fmt: skip
             models = self._config.scoring.models
             version = export(self._model, self._config, models, facts)
-            finish(self._checkpoints.root, run=self._digest, model=version)
-            result = _result(models, version)
+            runs.finish(self._checkpoints.root, run=self._digest, model=version)
+            result = runs.result(models, version)
         result = self._exchange.broadcast_object(result)
         assert result is not None
         return result
-
-    def _summed(self, measured: Metrics) -> Metrics:
-        [vector] = self._exchange.sum([tf.constant(measured.vector)])
-        return Metrics(vector.numpy())
 
     def _checkpoint_is_due(self, number: int) -> bool:
         settings = self._config.training.checkpoints
@@ -300,29 +269,3 @@ class _Measured(tf.Module):
     def __init__(self) -> None:
         super().__init__(name="measured")
         self.vector = tf.Variable(tf.zeros(Metrics.SIZE, tf.float64), trainable=False, name="vector")
-
-
-def _published(config: Config, run: str) -> Result | None:
-    """What a run came to that has published its model already, None where there is no such run or model."""
-    done = finished(checkpoints_of(config))
-    if done.run != run or done.model not in versions.complete(config.scoring.models):
-        return None
-    return _result(config.scoring.models, done.model)
-
-
-def _result(models: str, version: str) -> Result:
-    """What the manifest of a model states of its training."""
-    facts = versions.manifest(models, version).facts
-    keys = ("steps", "samples", "planned", "losses", "metrics", "validation")
-    return Result(version=version, **{key: facts[key] for key in keys})  # type: ignore[typeddict-item]
-
-
-def digest(config: Config, plan: ReadingPlan, validation: ReadingPlan | None) -> str:
-    """What makes two runs the same: what they learn, from what and how, but not by how many ranks and where."""
-    of_training = config.training.model_dump(mode="json", exclude=set(_NOT_OF_A_RUN))
-    values = config.model_dump(
-        mode="json", include={"seed", "features", "embeddings", "lists", "statistics", "model"}
-    )
-    plans = [None if one is None else one.model_dump(mode="json") for one in (plan, validation)]
-    text = json.dumps([values, of_training, plans], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -51,5 +51,10 @@ class Validation:
         # Ranks meet only here, so that one that cannot read keeps none of the others waiting.
         for each in filter(None, self._exchange.gather_objects(failed)):
             raise each
-        [vector] = self._exchange.sum([tf.constant(measured.vector)])
-        return Metrics(vector.numpy()).result()
+        return summed(measured, self._exchange).result()
+
+
+def summed(measured: Metrics, exchange: "Exchange") -> Metrics:
+    """What all ranks have measured together."""
+    [vector] = exchange.sum([tf.constant(measured.vector)])
+    return Metrics(vector.numpy())

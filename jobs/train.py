@@ -6,30 +6,22 @@ spark-submit.sh jobs/train.py --config conf/demo.yaml --from 2026-03-24 --to 202
 .venv/bin/python jobs/train.py --config conf/demo.yaml --samples plan.json
 """
 
-import datetime as dt
 from typing import Annotated
 
 import typer
 from pyspark.sql import SparkSession
 
-from esmm import cli, finished, schema, tables
+from esmm import cli, runs, schema, tables
 from esmm.distributed import launch, spark_ranks
 from esmm.errors import ConfigError
 from esmm.plan import make_plan, of_table
 
-Day = dt.datetime | None
-First = Annotated[
-    Day, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day; by default, all of the table's.")
-]
-Last = Annotated[Day, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day.")]
 Samples = Annotated[
     str | None,
     typer.Option(
         "--samples", help="A table, Parquet files or a reading plan (.json); by default, samples.table."
     ),
 ]
-
-
 Validate = Annotated[
     str | None,
     typer.Option(
@@ -49,14 +41,14 @@ Hosts = Annotated[
 def main(
     config_file: cli.ConfigFile,
     overrides: cli.Overrides = None,
-    first: First = None,
-    last: Last = None,
+    first: cli.First = None,
+    last: cli.Last = None,
     samples: Samples = None,
     validate: Validate = None,
     fresh: Fresh = False,
     hosts: Hosts = None,
 ) -> None:
-    """Train on the samples of every day from --from to --to, and publish the model."""
+    """Train on the samples of every day from --from to --to, by default of all that there are; publish the model."""
     config = cli.read_config(config_file, overrides)
     if (first is None) != (last is None):
         raise ConfigError("--from and --to", expected="both or neither", found="one of them")
@@ -70,7 +62,7 @@ def main(
         return launch.Work(plan, days, validation)
 
     if fresh and launch.is_first():
-        finished.give_up(finished.checkpoints_of(config))
+        runs.give_up(runs.checkpoints_of(config))
     result = None
     if launch.under_spark_submit():
         if hosts is not None:

@@ -34,26 +34,41 @@ def cluster(directory: Path, workers: int) -> Iterator[tuple[str, Path]]:
         "spark.driver.bindAddress 127.0.0.1\n"
     )
     with contextlib.ExitStack() as stack:
-        listening = ("--port", "0")
-        master = stack.enter_context(
-            _daemon(directory, "master", "master.Master", *listening, properties=properties)
-        )
-        address = _said(master, r"Starting Spark master at (spark://\S+)")
-        for number in range(workers):
-            own = directory / f"worker-{number}"
-            own.mkdir()
-            arguments = (address, "--cores", "1", "--memory", "2g", "--work-dir", str(own))
-            worker = stack.enter_context(
-                _daemon(directory, own.name, "worker.Worker", *arguments, properties=properties)
+        [address] = stack.enter_context(
+            _daemon(
+                directory,
+                "master",
+                "--port",
+                "0",
+                properties=properties,
+                says=r"Spark master at (spark://\S+)",
             )
-            _said(worker, r"(Successfully registered) with master")
+        )
+        for number in range(workers):
+            (directory / f"worker-{number}").mkdir()
+            arguments = (
+                address,
+                "--cores",
+                "1",
+                "--memory",
+                "2g",
+                "--work-dir",
+                f"{directory}/worker-{number}",
+            )
+            stack.enter_context(
+                _daemon(
+                    directory, "worker", *arguments, properties=properties, says=r"registered with master"
+                )
+            )
         yield address, properties
 
 
 @contextlib.contextmanager
-def _daemon(directory: Path, name: str, role: str, *arguments: str, properties: Path) -> Iterator[Path]:
-    """One of Spark's daemons while the block runs; the file of its log."""
-    home, log = Path(pyspark.__file__).parent, directory / f"{name}.log"
+def _daemon(
+    directory: Path, role: str, *arguments: str, properties: Path, says: str
+) -> Iterator[tuple[str, ...]]:
+    """One of Spark's daemons while the block runs, once its log says that it is ready: the groups of what it says."""
+    home = Path(pyspark.__file__).parent
     # Spark's own log, at the level at which it says that it is ready.
     settings = directory / "log4j2.properties"
     settings.write_text(
@@ -62,20 +77,21 @@ def _daemon(directory: Path, name: str, role: str, *arguments: str, properties: 
         "appender.console.layout.type = PatternLayout\nappender.console.layout.pattern = %m%n\n"
     )
     command = [
-        home / "bin/spark-class", f"org.apache.spark.deploy.{role}", "--host", "127.0.0.1", "--webui-port", "0",
-        "--properties-file", properties, *arguments,
+        home / "bin/spark-class", f"org.apache.spark.deploy.{role}.{role.capitalize()}",
+        "--host", "127.0.0.1", "--webui-port", "0", "--properties-file", properties, *arguments,
     ]  # fmt: skip
     own_java = {"JAVA_HOME": str(Path(java()).parent.parent)} if "/" in java() else {}
     environment = {
         **os.environ, **own_java, "SPARK_HOME": str(home), "SPARK_DAEMON_MEMORY": "512m",
         "SPARK_DAEMON_JAVA_OPTS": f"-Dlog4j2.configurationFile={settings}",
     }  # fmt: skip
+    log = directory / f"{role}-{time.monotonic_ns()}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
             [str(word) for word in command], env=environment, cwd=directory, stdout=output, stderr=output
         )
     try:
-        yield log
+        yield _said(log, process, says)
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -84,11 +100,13 @@ def _daemon(directory: Path, name: str, role: str, *arguments: str, properties: 
         process.wait()
 
 
-def _said(log: Path, pattern: str) -> str:
+def _said(log: Path, process: "subprocess.Popen[bytes]", pattern: str) -> tuple[str, ...]:
     end = time.monotonic() + _DEADLINE
     while time.monotonic() < end:
         found = re.search(pattern, log.read_text())
         if found:
-            return found[1]
-        time.sleep(0.1)
+            return found.groups()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.2)
+            break
     raise AssertionError(f"{pattern} is not in\n{log.read_text()}")

@@ -11,7 +11,7 @@ from esmm import versions
 from esmm.checkpoints import Best, Checkpoints, State
 from esmm.epochs import Leg, Position
 from esmm.errors import DataError
-from esmm.finished import finish, finished, give_up
+from esmm.runs import finish, finished, give_up
 
 
 def part(value: float) -> tf.Module:

@@ -18,7 +18,7 @@ from esmm.distributed import spark_ranks
 from esmm.distributed.launch import Work
 from esmm.errors import DataError, RankLostError
 from esmm.plan import make_plan
-from esmm.training import Result
+from esmm.runs import Result
 from tests import plain, ranks, synthetic
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,7 +23,7 @@ LIMITS = Limits(interval=0.05, silence=1.0, grace=0.5)
 ROOT = Path(__file__).resolve().parent.parent
 
 RANK = """
-import sys, time
+import signal, sys
 from esmm.distributed.heartbeats import Address, Limits, beating
 address = Address.model_validate_json(sys.argv[1])
 with beating(address, 1, lambda: (512, "reading"), Limits(0.05, 1.0, 0.5)) as heart:
@@ -56,10 +56,9 @@ def rank(address: Address, body: str) -> subprocess.Popen[str]:
 )
 def test_a_rank_that_dies_or_freezes_is_named_with_where_it_was(blow: signal.Signals, cause: str) -> None:
     with Monitor(LIMITS, "127.0.0.1") as monitor:
-        process = rank(monitor.address, "time.sleep(60)")
+        process = rank(monitor.address, "signal.pause()")
         try:
             with beating(monitor.address, 0, lambda: (513, "in the step"), LIMITS) as other:
-                threading.Event().wait(0.3)  # so that rank 1 has said where it is
                 process.send_signal(blow)
                 lost = other.wait_for_loss()
                 other.leave(None)
@@ -67,17 +66,17 @@ def test_a_rank_that_dies_or_freezes_is_named_with_where_it_was(blow: signal.Sig
             process.kill()
             process.wait()
     assert monitor.lost == lost == Lost(
-        who=f"rank 1 on {socket.gethostname()}", cause=cause, where=", in step 512 (reading)"
+        who=f"rank 1 on {socket.gethostname()}", cause=f"{cause}, in step 512 (reading)"
     )  # fmt: skip
 
 
 def test_a_rank_that_raises_says_what() -> None:
     with Monitor(LIMITS, "127.0.0.1") as monitor:
         with beating(monitor.address, 3, lambda: (1, "reading"), LIMITS) as heart:
-            heart.leave(heartbeats.told(KeyError("a mistake\nof two lines")))
+            heart.leave(KeyError("a mistake\nof two lines"))
             until(lambda: monitor.lost)
     assert monitor.lost is not None
-    assert monitor.lost.cause == "KeyError: 'a mistake\\nof two lines'"
+    assert monitor.lost.cause == "KeyError: 'a mistake\\nof two lines', in step 1 (reading)"
     error = heartbeats.error_of(monitor.lost)
     assert isinstance(error, RankLostError)
     assert str(error).startswith(
@@ -89,7 +88,7 @@ def test_a_rank_that_raises_says_what() -> None:
 def test_an_error_of_ours_comes_out_as_it_went_in(kind: type[DataError]) -> None:
     with Monitor(LIMITS, "127.0.0.1") as monitor:
         with beating(monitor.address, 0, lambda: (1, "reading"), LIMITS) as heart:
-            heart.leave(heartbeats.told(kind("a file", expected="rows", found="none")))
+            heart.leave(kind("a file", expected="rows", found="none"))
             until(lambda: monitor.lost)
     assert monitor.lost is not None
     error = heartbeats.error_of(monitor.lost)
@@ -142,7 +141,7 @@ def test_a_monitor_that_goes_is_the_one_that_is_lost() -> None:
 
 def test_a_process_that_cannot_end_by_itself_is_ended() -> None:
     with Monitor(LIMITS, "127.0.0.1") as monitor:
-        process = rank(monitor.address, "time.sleep(60)")
+        process = rank(monitor.address, "signal.pause()")
         monitor.loses(Lost(who="rank 0", cause="its process ended"))
         assert process.wait(timeout=20) == heartbeats.ENDED
 
@@ -159,10 +158,10 @@ def test_times_add_up_to_less_than_what_is_asked() -> None:
 def test_a_rank_whose_batch_does_not_come_is_lost() -> None:
     """Its heart beats, but its step does not go on; that another rank waits in a step is no reason."""
     with Monitor(LIMITS, "127.0.0.1") as monitor:
-        process = rank(monitor.address, "time.sleep(60)")
+        process = rank(monitor.address, "signal.pause()")
         with beating(monitor.address, 0, lambda: (512, "in the step"), LIMITS) as other:
             lost = other.wait_for_loss()
             other.leave(None)
         assert process.wait(timeout=20) == heartbeats.ENDED
     assert lost is not None
-    assert (lost.who[:6], lost.cause) == ("rank 1", "no batch for 1 s")
+    assert (lost.who[:6], lost.cause) == ("rank 1", "no batch for 1 s, in step 512 (reading)")

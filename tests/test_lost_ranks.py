@@ -24,7 +24,7 @@ from esmm.distributed.launch import Work
 from esmm.distributed.restarts import restarting
 from esmm.errors import DataError, RankLostError
 from esmm.plan import make_plan
-from esmm.training import Result
+from esmm.runs import Result
 from tests import synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -226,9 +226,7 @@ def test_under_a_horovodrun_of_ones_own_the_lost_rank_is_named(
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_ranks(
-    spark: SparkSession, long: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_goes_on_with_another_number_of_ranks(long: Config, tmp_path: Path) -> None:
     """From 2 to 1 to 3; that each remaining row is then read once, tests/test_resume_reading.py shows."""
     samples = 0
     for ranks, hosts in ((2, "localhost:2"), (1, "localhost:1")):

@@ -12,11 +12,11 @@ from esmm import export, schema, training, versions
 from esmm.config import Checkpoints, Config, EarlyStopping, Model, Optimizer
 from esmm.distributed.exchange import Alone
 from esmm.errors import ConfigError, DataError
-from esmm.finished import checkpoints_of, give_up
 from esmm.metrics import Metrics
 from esmm.plan import make_plan
+from esmm.runs import Result, checkpoints_of, give_up
 from esmm.step import Stepped
-from esmm.training import Result, train
+from esmm.training import train
 from tests import synthetic
 
 

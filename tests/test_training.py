@@ -16,12 +16,12 @@ from esmm.checkpoints import Checkpoints, State
 from esmm.config import Config, Optimizer
 from esmm.distributed.exchange import Alone, merge
 from esmm.errors import DataError
-from esmm.finished import checkpoints_of, give_up
 from esmm.layers import Batch, Rows
 from esmm.plan import make_plan
 from esmm.progress import NOTHING, Totals
+from esmm.runs import Result, checkpoints_of, give_up
 from esmm.step import NO_SIGNALS, make_step
-from esmm.training import Result, train
+from esmm.training import train
 from tests import plain, synthetic
 
 

@@ -6,7 +6,7 @@ where it is, and hears whether another one was lost:
 
     with Monitor(limits) as monitor:                      # beside the launcher, or on rank 0
         with beating(monitor.address, rank=1, place=lambda: (512, "reading"), limits=limits) as heart: …   # on a rank
-        monitor.lost       # None, or Lost("rank 1 on worker-7", "its process ended", ", in step 512 (reading)")
+        monitor.lost       # None, or Lost("rank 1 on worker-7", "its process ended, in step 512 (reading)")
 
 A connection that closes without a word is a process that ended; one that falls silent, a rank that is frozen, or a
 host that is. A rank that raises says so before it closes. Every rank whose heart hears of a loss has a while to end
@@ -84,8 +84,7 @@ class Lost(pydantic.BaseModel):
     who: str
     """`rank 1 on worker-7`, say."""
     cause: str
-    where: str = ""
-    """Where in its work it was, as far as it has said: `, in step 512 (reading)`."""
+    """And where it was, as far as it has said: `its process ended, in step 512 (reading)`."""
     error: tuple[str, str, str, str] | None = None
     """Of a JobError that the rank raised: its class, where, expected and found."""
 
@@ -129,7 +128,7 @@ class Monitor(socketserver.ThreadingTCPServer):
                 timer.daemon = True
                 timer.start()
                 if lost.error is None:  # the rank itself shows the other ones
-                    log.error("rank lost", who=lost.who, cause=lost.cause + lost.where)
+                    log.error("rank lost", who=lost.who, cause=lost.cause)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A stranger's nonsense is no event."""
@@ -146,14 +145,14 @@ class _Listener(socketserver.StreamRequestHandler):
         hello = json.loads(self.rfile.readline(4096))
         if not hmac.compare_digest(str(hello["token"]), self.server.address.token):
             return
-        who, where = f"rank {hello['rank']} on {hello['host']}", ""
+        who, where = f"rank {hello['rank']} on {hello['host']}", _place(hello)
         try:
             for line in self.rfile:
                 message = json.loads(line)
-                where = f", in step {message['step']} ({message['doing']})"
+                where = _place(message)
                 if "left" in message:
                     if message["left"]:
-                        self.server.loses(Lost(who=who, where=where, **message["left"]))
+                        self.server.loses(Lost(who=who, **message["left"]))
                     return
                 lost = self.server.lost
                 self._send({"lost": None if lost is None else lost.model_dump()})
@@ -162,7 +161,7 @@ class _Listener(socketserver.StreamRequestHandler):
             cause = f"no sign of life for {limits.silence:g} s"
         except OSError:
             cause = "its process ended"
-        self.server.loses(Lost(who=who, cause=cause, where=where))
+        self.server.loses(Lost(who=who, cause=f"{cause}, {where}"))
 
     def _send(self, message: dict[str, Any]) -> None:
         self.wfile.write(json.dumps(message).encode() + b"\n")
@@ -180,23 +179,19 @@ class Heart:
         self._heard, self._leaving, self._gone = threading.Event(), threading.Event(), threading.Event()
         self._socket = socket.create_connection((address.host, address.port), timeout=limits.silence)
         self._replies = self._socket.makefile("rb")
-        self._send({"token": address.token, "rank": rank, "host": platform.node()})
-        self._thread = threading.Thread(target=self._beat, name="heart", daemon=True)
-        self._thread.start()
+        self._tell(token=address.token, rank=rank, host=platform.node())
+        threading.Thread(target=self._beat, name="heart", daemon=True).start()
 
     def wait_for_loss(self) -> Lost | None:
         """Who was lost; waits as long as it can take to hear of it."""
         self._heard.wait(self._limits.silence + 2 * self._limits.interval)
         return self.lost
 
-    def leave(self, left: dict[str, Any] | None) -> None:
-        """Say that the rank ends by itself, and what it raised, if anything: a cause, and an error.
-
-        It has the time of the grace to do so.
-        """
+    def leave(self, error: BaseException | None) -> None:
+        """Say that the rank ends by itself, and what it raised, if anything. It has the time of the grace to do so."""
         self._leaving.set()
         with contextlib.suppress(OSError):
-            self._tell(left=left)
+            self._tell(left=None if error is None else self._told(error))
 
     def stop(self) -> None:
         """Beat no more."""
@@ -214,7 +209,9 @@ class Heart:
                     last, since = self._place(), time.monotonic()
                 if last[1] == READING and time.monotonic() - since > self._limits.silence:
                     # The main thread waits for a storage that does not answer, and all others wait for it.
-                    self._tell(left={"cause": f"no batch for {self._limits.silence:g} s"})
+                    self._tell(
+                        left={"cause": f"no batch for {self._limits.silence:g} s, {_place(self._said())}"}
+                    )
                     break
                 self._tell()
                 reply = self._replies.readline()
@@ -229,19 +226,31 @@ class Heart:
                 lost = {"who": self._monitor, "cause": "its process ended"}
             if lost and not self._leaving.is_set():
                 self.lost = Lost(**lost)
-                log.error("run lost", who=self.lost.who, cause=self.lost.cause + self.lost.where)
+                log.error("run lost", who=self.lost.who, cause=self.lost.cause)
                 break
         self._heard.set()
         if not self._gone.wait(self._limits.grace):
             sys.stderr.flush()
             os._exit(ENDED)  # the main thread is in a collective, and cannot be woken
 
-    def _tell(self, **more: Any) -> None:
-        step, doing = self._place()
-        self._send({"step": step, "doing": doing, **more})
+    def _told(self, error: BaseException) -> dict[str, Any]:
+        """What the monitor makes a `Lost` of."""
+        if isinstance(error, JobError):
+            kind = type(error).__name__
+            return {"cause": str(error), "error": (kind, error.where, error.expected, error.found)}
+        first, *_ = str(error).splitlines() or [""]
+        return {"cause": f"{type(error).__name__}: {first}, {_place(self._said())}"}
 
-    def _send(self, message: dict[str, Any]) -> None:
-        self._socket.sendall(json.dumps(message).encode() + b"\n")
+    def _said(self) -> dict[str, Any]:
+        step, doing = self._place()
+        return {"step": step, "doing": doing}
+
+    def _tell(self, **more: Any) -> None:
+        self._socket.sendall(json.dumps(self._said() | more).encode() + b"\n")
+
+
+def _place(said: dict[str, Any]) -> str:
+    return f"in step {said['step']} ({said['doing']})"
 
 
 @contextmanager
@@ -263,15 +272,6 @@ def beating(
         heart.stop()
 
 
-def told(error: BaseException) -> dict[str, object]:
-    """What a rank that raised tells the monitor."""
-    first, *_ = str(error).splitlines() or [""]
-    if isinstance(error, JobError):
-        kind = type(error).__name__
-        return {"cause": str(error), "error": (kind, error.where, error.expected, error.found)}
-    return {"cause": f"{type(error).__name__}: {first}", "error": None}
-
-
 def error_of(lost: Lost | None, rank: int | None = None) -> JobError:
     """What a run ends with: the error that a rank raised, or that one was lost."""
     if lost is None:
@@ -281,4 +281,4 @@ def error_of(lost: Lost | None, rank: int | None = None) -> JobError:
         name, where, expected, found = lost.error
         kinds = {kind.__name__: kind for kind in JobError.__subclasses__()}
         return kinds.get(name, RankLostError)(where, expected=expected, found=found)
-    return RankLostError(lost.who, expected="all ranks to go on", found=lost.cause + lost.where)
+    return RankLostError(lost.who, expected="all ranks to go on", found=lost.cause)

@@ -18,7 +18,7 @@ import tensorflow as tf
 from esmm.config import Training
 from esmm.distributed import heartbeats
 from esmm.distributed.exchange import HorovodExchange
-from esmm.distributed.heartbeats import MONITOR, Address, Limits, Monitor, error_of, told
+from esmm.distributed.heartbeats import MONITOR, Address, Limits, Monitor, error_of
 from esmm.distributed.runtime import set_up_tensorflow
 
 
@@ -49,19 +49,18 @@ def joined(settings: Training, address: Address | None = None) -> Iterator[Horov
         with heartbeats.beating(address, exchange.rank, lambda: exchange.last, limits, who) as heart:
             try:
                 yield exchange
-                exchange.gather_objects(
-                    None
-                )  # all leave together: none is taken for lost while others tidy up
+                # All leave together: none is taken for lost while others tidy up.
+                exchange.gather_objects(None)
                 heart.leave(None)
             except tf.errors.UnknownError as error:
                 if "horovod" not in str(error).lower():
-                    heart.leave(told(error))
+                    heart.leave(error)
                     raise
                 lost = heart.wait_for_loss()
                 heart.leave(None)
                 raise error_of(lost, exchange.rank) from error
             except BaseException as error:
-                heart.leave(told(error))
+                heart.leave(error)
                 raise
             finally:
                 horovod.shutdown()

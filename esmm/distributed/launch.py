@@ -26,7 +26,7 @@ from esmm.errors import ConfigError, JobError, RankLostError
 from esmm.plan import ReadingPlan
 
 if TYPE_CHECKING:
-    from esmm.training import Result
+    from esmm.runs import Result
 
 log = structlog.get_logger()
 

@@ -36,7 +36,7 @@ from esmm.distributed.restarts import restarting
 from esmm.errors import DataError, JobError, RankLostError
 
 if TYPE_CHECKING:
-    from esmm.training import Result
+    from esmm.runs import Result
 
 log = structlog.get_logger()
 
