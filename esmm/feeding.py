@@ -21,7 +21,7 @@ from esmm.config import Config
 from esmm.dataset import Load, SampleDataset, local_cache, to_tf_dataset
 from esmm.epochs import Epoch
 from esmm.errors import DataError
-from esmm.layers import Batch
+from esmm.layers.tables import Batch
 
 
 class Fed(NamedTuple):

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import tensorflow as tf
 
 from esmm.config import Optimizer as Settings
-from esmm.layers import Rows
+from esmm.layers.tables import Rows
 
 Dense = tuple[tf.Variable, tf.Tensor]
 """A variable, and a gradient of its shape."""

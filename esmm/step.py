@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import tensorflow as tf
 
 from esmm.config import Config
-from esmm.layers import Batch, Rows
+from esmm.layers.tables import Batch, Rows
 from esmm.models import Model
 from esmm.optimizers import Optimizer
 

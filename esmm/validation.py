@@ -13,7 +13,7 @@ from esmm.dataset import Load
 from esmm.epochs import Epoch
 from esmm.errors import DataError
 from esmm.feeding import read
-from esmm.layers import Batch
+from esmm.layers.tables import Batch
 from esmm.metrics import Metrics, Result
 from esmm.models import Model
 from esmm.plan import ReadingPlan

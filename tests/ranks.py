@@ -15,7 +15,7 @@ from esmm.config import Config
 from esmm.distributed.exchange import HorovodExchange
 from esmm.distributed.joining import joined
 from esmm.errors import RankLostError
-from esmm.layers import Rows
+from esmm.layers.tables import Rows
 from esmm.step import NO_SIGNALS, make_step
 from tests import synthetic
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from esmm import layers
 from esmm.config import Config, Embedding, Model, NumberFeature
+from esmm.layers import hashing, pooling, tables, towers, variables
+from esmm.layers.inputs import Inputs, number
 from tests import plain, synthetic
 
 F64 = tf.float64
@@ -17,14 +18,14 @@ F64 = tf.float64
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1), st.integers(1, 2**40))
 @settings(deadline=None, max_examples=50)
 def test_ids_are_hashed_as_by_pythons_integers(ids: list[int], rows: int) -> None:
-    found = layers.bucket(tf.constant(ids, tf.int64), rows).numpy()
+    found = hashing.bucket(tf.constant(ids, tf.int64), rows).numpy()
     assert found.tolist() == [plain.bucket(one, rows) for one in ids]
 
 
 @pytest.mark.parametrize("step", [1, 64, 1000])
 def test_ids_spread_evenly(step: int) -> None:
     """Chi-square of 100k ids over 1000 rows: 999 degrees of freedom, so 999 ± 45; 5 deviations are allowed."""
-    rows = layers.bucket(tf.range(0, 100_000 * step, step, tf.int64), 1000).numpy()
+    rows = hashing.bucket(tf.range(0, 100_000 * step, step, tf.int64), 1000).numpy()
     counts = np.bincount(rows, minlength=1000)
     assert abs(((counts - 100) ** 2 / 100).sum() - 999) < 5 * 45
 
@@ -42,12 +43,12 @@ def test_pooling_is_a_weighted_sum(data: st.DataObject) -> None:
     for sample, entry in np.ndindex(samples, entries):
         if places[sample, entry] >= 0:
             expected[sample] += weights[sample, entry] * values[places[sample, entry]]
-    found = layers.pool(tf.constant(values), tf.constant(places), tf.constant(weights)).numpy()
+    found = pooling.pool(tf.constant(values), tf.constant(places), tf.constant(weights)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_a_batchs_rows_are_gathered_once() -> None:
-    table = layers.EmbeddingTable("item", Embedding(rows=1000, dim=3), ["item", "clicked"], 1, F64)
+    table = tables.EmbeddingTable("item", Embedding(rows=1000, dim=3), ["item", "clicked"], 1, F64)
     batch = {
         "item": tf.constant([7, -1, 9], tf.int64),
         "clicked": tf.constant([[9, 9, -1], [4, -1, -1], [-1, -1, -1]], tf.int64),
@@ -61,14 +62,14 @@ def test_a_batchs_rows_are_gathered_once() -> None:
 
 
 def test_ids_that_share_a_row_share_its_place() -> None:
-    table = layers.EmbeddingTable("item", Embedding(rows=1, dim=2), ["item"], 1, F64)
+    table = tables.EmbeddingTable("item", Embedding(rows=1, dim=2), ["item"], 1, F64)
     rows, places = table.look_up({"item": tf.constant([5, 6, -1], tf.int64)})
     assert rows.indices_u.numpy().tolist() == [0]
     assert places["item"].numpy().tolist() == [[0], [0], [-1]]
 
 
 def test_absent_ids_pool_to_zero_and_look_up_nothing(config: Config) -> None:
-    inputs = layers.Inputs(config, F64)
+    inputs = Inputs(config, F64)
     batch = synthetic.tensors(synthetic.take(synthetic.columns(config, 3), slice(0), size=2))
     look_ups = inputs.look_up(batch)
     assert {name: int(tf.size(found.rows.indices_u)) for name, found in look_ups.items()} == dict.fromkeys(
@@ -79,7 +80,7 @@ def test_absent_ids_pool_to_zero_and_look_up_nothing(config: Config) -> None:
 
 def test_inputs_are_as_in_numpy(config: Config) -> None:
     batch = synthetic.columns(config, 40)
-    inputs = layers.Inputs(config, F64)
+    inputs = Inputs(config, F64)
     variables = {f"table/{name}": table.weights.numpy() for name, table in inputs.tables.items()}
     expected = plain.inputs(config, variables, batch)
     assert inputs.width == expected.shape[1]
@@ -89,7 +90,7 @@ def test_inputs_are_as_in_numpy(config: Config) -> None:
 
 def test_an_entrys_gradient_is_its_weight_and_padding_has_none() -> None:
     """Σ over both samples of the pooled sums: the row of 9 counts with 1 + 0.5 in the list and 1 as candidate."""
-    table = layers.EmbeddingTable("item", Embedding(rows=1000, dim=2), ["item", "clicked"], 1, F64)
+    table = tables.EmbeddingTable("item", Embedding(rows=1000, dim=2), ["item", "clicked"], 1, F64)
     batch = {
         "item": tf.constant([9, -1], tf.int64),
         "clicked": tf.constant([[9, 9, -1], [4, -1, -1]], tf.int64),
@@ -100,8 +101,8 @@ def test_an_entrys_gradient_is_its_weight_and_padding_has_none() -> None:
     look_up = table.look_up(batch)
     with tf.GradientTape() as tape:
         tape.watch(look_up.rows.values_ud)
-        pooled = layers.pool(look_up.rows.values_ud, look_up.places["clicked"], weights)
-        pooled += layers.pool(look_up.rows.values_ud, look_up.places["item"], tf.ones((2, 1), F64))
+        pooled = pooling.pool(look_up.rows.values_ud, look_up.places["clicked"], weights)
+        pooled += pooling.pool(look_up.rows.values_ud, look_up.places["item"], tf.ones((2, 1), F64))
         total = tf.reduce_sum(pooled)
     gradient = tape.gradient(total, look_up.rows.values_ud).numpy()
     np.testing.assert_allclose(gradient, [[2.5, 2.5], [0.8, 0.8]])
@@ -114,13 +115,11 @@ def test_an_entrys_gradient_is_its_weight_and_padding_has_none() -> None:
 def test_numbers_are_transformed_and_scaled(transform: str, expected: list[float]) -> None:
     """-ln(1 + 4) / 2 and ln(1 + 7) / 2, worked by hand."""
     feature = NumberFeature(kind="number", source="items.price", transform=transform, scale=2)
-    np.testing.assert_allclose(
-        layers.number(tf.constant([-4.0, 0.0, 7.0]), feature, F64), expected, rtol=1e-12
-    )
+    np.testing.assert_allclose(number(tf.constant([-4.0, 0.0, 7.0]), feature, F64), expected, rtol=1e-12)
 
 
 def test_a_tower_is_as_in_numpy() -> None:
-    tower = layers.Tower("ctr", 6, Model(towers=(5, 4), dropout=0.5), seed=1, dtype=F64)
+    tower = towers.Tower("ctr", 6, Model(towers=(5, 4), dropout=0.5), seed=1, dtype=F64)
     variables = {v.name.removesuffix(":0"): v.numpy() + 0.01 for v in tower.variables}
     for variable in tower.variables:
         variable.assign(variables[variable.name.removesuffix(":0")])
@@ -129,7 +128,7 @@ def test_a_tower_is_as_in_numpy() -> None:
 
 
 def test_a_normalised_tower_is_as_in_numpy() -> None:
-    tower = layers.Tower("ctr", 6, Model(towers=(5,), layer_norm=True), seed=1, dtype=F64)
+    tower = towers.Tower("ctr", 6, Model(towers=(5,), layer_norm=True), seed=1, dtype=F64)
     random = np.random.default_rng(2)
     for variable in tower.variables:
         variable.assign(random.normal(size=variable.shape))
@@ -147,7 +146,7 @@ def test_a_normalised_tower_is_as_in_numpy() -> None:
 
 
 def test_dropout_follows_its_seed_and_keeps_the_mean() -> None:
-    tower = layers.Tower("ctr", 1, Model(towers=(4000,), dropout=0.25), seed=1, dtype=F64)
+    tower = towers.Tower("ctr", 1, Model(towers=(4000,), dropout=0.25), seed=1, dtype=F64)
     tower.kernels[0].assign(tf.ones((1, 4000), F64))
     tower.kernels[1].assign(tf.ones((4000, 1), F64))
     x, seed = tf.ones((1, 1), F64), tf.constant([3, 4], tf.int64)
@@ -162,7 +161,7 @@ def test_dropout_follows_its_seed_and_keeps_the_mean() -> None:
 
 def test_variables_depend_on_the_seed_and_their_names_alone() -> None:
     one, same, other_seed, other_name = (
-        layers.new_variable(name, (50, 20), 0.1, seed, tf.float32).numpy()
+        variables.new_variable(name, (50, 20), 0.1, seed, tf.float32).numpy()
         for name, seed in (("a", 1), ("a", 1), ("a", 2), ("b", 1))
     )
     np.testing.assert_array_equal(one, same)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from esmm import optimizers
 from esmm.config import Optimizer
-from esmm.layers import Rows
+from esmm.layers.tables import Rows
 from esmm.optimizers import Optimizer as Steps
 
 

@@ -16,7 +16,7 @@ from esmm.checkpoints import Checkpoints, State
 from esmm.config import Config, Optimizer
 from esmm.distributed.exchange import Alone, merge
 from esmm.errors import DataError
-from esmm.layers import Batch, Rows
+from esmm.layers.tables import Batch, Rows
 from esmm.plan import make_plan
 from esmm.progress import NOTHING, Totals
 from esmm.runs import Result, checkpoints_of, give_up

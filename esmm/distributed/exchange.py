@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import horovod.tensorflow as horovod
 import tensorflow as tf
 
-from esmm.layers import Rows
+from esmm.layers.tables import Rows
 
 T = TypeVar("T")
 

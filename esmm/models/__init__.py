@@ -12,7 +12,8 @@ from typing import Protocol
 import tensorflow as tf
 
 from esmm.config import Config
-from esmm.layers import Batch, Inputs, LookUp
+from esmm.layers.inputs import Inputs
+from esmm.layers.tables import Batch, LookUp
 from esmm.models.esmm import Esmm, Logits
 
 

@@ -13,7 +13,9 @@ import tensorflow as tf
 
 from esmm import losses
 from esmm.config import Config
-from esmm.layers import Batch, Inputs, LookUp, Tower
+from esmm.layers.inputs import Inputs
+from esmm.layers.tables import Batch, LookUp
+from esmm.layers.towers import Tower
 
 
 class Logits(NamedTuple):

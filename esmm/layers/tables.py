@@ -1,0 +1,70 @@
+"""Embedding tables, and the rows of them that a batch needs, each gathered once.
+
+A table that holds the candidate's `seller` and the list `clicked_seller`, in a batch of two samples:
+
+    seller           [7, 9]                    # the rows that 7, 9 and 4 are hashed to are gathered once,
+    clicked_seller   [[9, 9, -1], [4, -1, -1]] # [3, d], whatever the number of ids and towers
+
+Gradients are taken by the gathered rows, not by the table: that makes a table's gradient one row for each
+row in use, already summed over candidates, lists and towers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from esmm.config import Embedding
+from esmm.layers.hashing import bucket
+from esmm.layers.variables import new_variable
+from esmm.schema import ABSENT
+
+EMBEDDING_DEVIATION = 0.05
+"""Standard deviation of a new table's entries."""
+
+Batch = Mapping[str, tf.Tensor]
+"""Column to tensor, [b] or [b, n]."""
+
+
+class Rows(NamedTuple):
+    """Some rows of a table, each of them once, or a gradient by them."""
+
+    indices_u: tf.Tensor
+    """int64 [u]: which rows."""
+    values_ud: tf.Tensor
+    """[u, d]."""
+
+
+class LookUp(NamedTuple):
+    """What a batch needs of one table."""
+
+    rows: Rows
+    places: dict[str, tf.Tensor]
+    """Column to int32 [b, n], n = 1 for a scalar: where in `rows` an id's row is, -1 where there is no id."""
+
+
+class EmbeddingTable(tf.Module):
+    """One table, and the columns that share it."""
+
+    def __init__(self, name: str, embedding: Embedding, columns: Sequence[str], seed: int, dtype: tf.DType):
+        super().__init__(name=f"table_{name}")
+        self.columns = tuple(columns)
+        self.size, self.dim = embedding.rows, embedding.dim
+        self.weights = new_variable(f"table/{name}", (self.size, self.dim), EMBEDDING_DEVIATION, seed, dtype)
+
+    def look_up(self, batch: Batch) -> LookUp:
+        """Gather the rows that a batch's ids need, each once, whatever the columns they come from."""
+        ids = [_as_list(batch[column]) for column in self.columns]
+        ids_m = tf.concat([tf.reshape(ids_bn, [-1]) for ids_bn in ids], axis=0)
+        # With an absent id in front, absence is number 0 of the unique ids, and the rows begin at 1.
+        absent_first = tf.concat([[tf.constant(ABSENT, tf.int64)], bucket(ids_m, self.size)], axis=0)
+        unique, numbers = tf.unique(absent_first)
+        indices_u, places_m = unique[1:], numbers[1:] - 1
+        places = tf.split(places_m, [tf.size(ids_bn) for ids_bn in ids])
+        shaped = [tf.reshape(part, tf.shape(ids_bn)) for part, ids_bn in zip(places, ids, strict=True)]
+        rows = Rows(indices_u, tf.gather(self.weights, indices_u))
+        return LookUp(rows, dict(zip(self.columns, shaped, strict=True)))
+
+
+def _as_list(ids: tf.Tensor) -> tf.Tensor:
+    return ids[:, tf.newaxis] if ids.shape.rank == 1 else ids

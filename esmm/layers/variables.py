@@ -1,0 +1,18 @@
+"""New variables: the seed and a variable's own name say what it begins with."""
+
+import zlib
+
+import tensorflow as tf
+
+
+def new_variable(
+    name: str, shape: tuple[int, ...], deviation: float, seed: int, dtype: tf.DType
+) -> tf.Variable:
+    """A variable of normal entries drawn by the seed and its own name: equal on every rank and in every run."""
+    drawn = tf.random.stateless_normal(shape, [seed, number_of(name)], stddev=deviation, dtype=dtype)
+    return tf.Variable(drawn, name=name)
+
+
+def number_of(name: str) -> int:
+    """A name as a number, for what is drawn by it."""
+    return zlib.crc32(name.encode())
