@@ -155,9 +155,9 @@ def last_words(directory: Path, job: str, options: list[str], code: int) -> str:
     # spark-submit passes on all that a job's Python writes on its standard output.
     written = done.stdout + done.stderr
     assert done.returncode == code, written
-    [line] = [line for line in written.splitlines() if not re.match(r"\d\d:\d\d:\d\d \[warn\] ", line)]
-    assert line.startswith("error: ")
-    return line
+    lines = [line for line in written.splitlines() if not re.match(r"\d\d:\d\d:\d\d \[warn\] ", line)]
+    assert len(lines) == 1 and lines[0].startswith("error: "), written
+    return lines[0]
 
 
 def nothing(config: Config) -> None:
