@@ -82,8 +82,12 @@ kuairand-data:
 # Tests open sessions without spark-submit.sh: this is where Spark finds its Java then.
 test test-slow: export SPARK_CONF_DIR := $(CURDIR)/conf/spark
 
+# Files of tests run beside each other: half of the time is waiting for Spark and for processes to start. Each worker
+# keeps a Spark session, of some 2 GiB.
+WORKERS ?= 2
+
 test: setup ## the tests, all but the slow ones
-	.venv/bin/pytest -m "not slow"
+	.venv/bin/pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile
 
 test-slow: setup ## clusters, kills and large tables
 	.venv/bin/pytest -m slow
