@@ -77,6 +77,8 @@ class State(pydantic.BaseModel):
     """Epochs since the best one."""
     is_over: bool = False
     """Whether nothing is left to train."""
+    is_judged: bool = True
+    """Whether the last epoch was measured on the validation samples, where there are any."""
     last: Outcome = Outcome()
     """Of the last epoch that is over."""
 

@@ -103,19 +103,25 @@ class Progress:
         self._since, self._since_time, self._waited = NOTHING, time.monotonic(), 0.0
 
     def epoch(
-        self, number: int, epoch: int, totals: Totals, metrics: Mapping[str, Result],
-        validation: Mapping[str, Result] | None,
-    ) -> None:  # fmt: skip
+        self, number: int, epoch: int, losses: Mapping[str, float], metrics: Mapping[str, Result]
+    ) -> None:
         """Take note of an epoch's end, after step `number`: its mean losses and its metrics."""
-        losses = {f"loss_{task}": f"{loss:.4f}" for task, loss in totals.means.items()}
-        log.info("epoch done", epoch=epoch, step=number, samples=totals.samples, **losses, **_aucs(metrics))
-        if validation:
-            log.info("validated", epoch=epoch, samples=validation["ctr"]["rows"], **_aucs(validation))
-        for where, results in (("epoch", metrics), ("validation", validation or {})):
-            _warn_of_collapse(results, where, epoch)
-            for task, result in results.items():
-                shown = {name: value for name in _SHOWN if (value := result[name]) is not None}
-                self._events.scalars(f"{where}_{task}", shown, number)
+        shown = {f"loss_{task}": f"{loss:.4f}" for task, loss in losses.items()}
+        log.info(
+            "epoch done", epoch=epoch, step=number, samples=metrics["ctr"]["rows"], **shown, **_aucs(metrics)
+        )
+        self._measured("epoch", number, epoch, metrics)
+
+    def validated(self, number: int, epoch: int, metrics: Mapping[str, Result]) -> None:
+        """Take note of what the model is worth on the validation samples at an epoch's end."""
+        log.info("validated", epoch=epoch, samples=metrics["ctr"]["rows"], **_aucs(metrics))
+        self._measured("validation", number, epoch, metrics)
+
+    def _measured(self, where: str, number: int, epoch: int, metrics: Mapping[str, Result]) -> None:
+        _warn_of_collapse(metrics, where, epoch)
+        for task, result in metrics.items():
+            shown = {name: value for name in _SHOWN if (value := result[name]) is not None}
+            self._events.scalars(f"{where}_{task}", shown, number)
         self._events.publish()
         # What the epoch's end takes is not the steps' time.
         self._since, self._since_time, self._waited = NOTHING, time.monotonic(), 0.0

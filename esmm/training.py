@@ -104,7 +104,7 @@ class _Run:
         try:
             state = self._start()
             while not state.is_over:
-                state = self._epoch(state)
+                state = self._judge(self._epoch(state) if state.is_judged else state)
             return self._publish(state, days)
         finally:
             if self._progress:
@@ -133,7 +133,7 @@ class _Run:
         return state
 
     def _epoch(self, state: State) -> State:
-        """Train on what is left of an epoch; the state after it, which is saved."""
+        """Train on what is left of an epoch; the state after it, which has yet to be judged."""
         epoch, exchange = self._reads(state.position), self._exchange
         before = state.samples - state.epoch_samples
         totals = Totals(state.epoch_losses, state.epoch_weight, state.epoch_samples)
@@ -167,11 +167,13 @@ class _Run:
                 })  # fmt: skip
                 self._save(here, measured)
                 measured = measured if exchange.rank == 0 else Metrics()
-        ended = state.model_copy(update={
+        outcome = Outcome(losses=totals.means, metrics=summed(measured, exchange).result())
+        if self._progress:
+            self._progress.epoch(number, epoch.number + 1, outcome.losses, outcome.metrics)
+        return state.model_copy(update={
             "step": number, "position": Position(epoch=epoch.number + 1), "samples": before + totals.samples,
-            "epoch_losses": {}, "epoch_weight": 0.0, "epoch_samples": 0,
+            "epoch_losses": {}, "epoch_weight": 0.0, "epoch_samples": 0, "last": outcome, "is_judged": False,
         })  # fmt: skip
-        return self._end_epoch(ended, totals, summed(measured, exchange).result())
 
     def _take(self, number: int, fed: Fed) -> tuple[Stepped, Totals]:
         """One step; raises, on all ranks at once, what keeps one of them from it."""
@@ -190,16 +192,13 @@ class _Run:
         losses = {task: float(total) for task, total in stepped.losses.items()}
         return stepped, Totals(losses, float(stepped.weight), int(stepped.samples))
 
-    def _end_epoch(self, state: State, totals: Totals, metrics: dict[str, TaskResult]) -> State:
-        """Measure, judge and save what an epoch has brought."""
+    def _judge(self, state: State) -> State:
+        """Measure the model of an epoch that is over on the validation samples, say what follows, and save it."""
         epoch, settings = state.position.epoch, self._config.training
-        validated = None
-        if self._validation:
-            self._exchange.at(state.step, "validating")
-            validated = self._validation()
-        last = Outcome(losses=totals.means, metrics=metrics, validation=validated)
+        validated = self._validated(state)
+        last = state.last.model_copy(update={"validation": validated})
         version, is_over = self._checkpoints.new_version(), epoch == settings.epochs
-        state = state.model_copy(update={"last": last, "is_over": is_over})
+        state = state.model_copy(update={"last": last, "is_over": is_over, "is_judged": True})
         if settings.early_stopping and validated:
             found = score(settings.early_stopping.metric, validated)
             verdict = judged(
@@ -214,10 +213,22 @@ class _Run:
                 log.info("stopping early", epoch=epoch, best=best and best.epoch)
             update = {"best": best, "stale": verdict.stale, "is_over": is_over or verdict.is_over}
             state = state.model_copy(update=update)
-        if self._progress:
-            self._progress.epoch(state.step, epoch, totals, metrics, validated)
         self._save(state, Metrics(), version)
         return state
+
+    def _validated(self, state: State) -> dict[str, TaskResult] | None:
+        """Metrics of the validation samples; where they cannot be read, the epoch is kept all the same."""
+        if self._validation is None:
+            return None
+        self._exchange.at(state.step, "validating")
+        try:
+            validated = self._validation()
+        except DataError:
+            self._save(state, Metrics())
+            raise
+        if self._progress:
+            self._progress.validated(state.step, state.position.epoch, validated)
+        return validated
 
     def _save(self, state: State, measured: Metrics, version: str | None = None) -> None:
         """Keep the state, and what was measured of the epoch that is not over."""

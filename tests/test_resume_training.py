@@ -13,7 +13,7 @@ from esmm.config import Checkpoints, Config, EarlyStopping, Model, Optimizer
 from esmm.distributed.exchange import Alone
 from esmm.errors import ConfigError, DataError
 from esmm.metrics import Metrics
-from esmm.plan import make_plan
+from esmm.plan import ReadingPlan, make_plan
 from esmm.runs import Result, checkpoints_of, give_up
 from esmm.step import Stepped
 from esmm.training import train
@@ -209,12 +209,26 @@ def test_validation_measures_the_model_as_it_is_exported(learning: Config) -> No
 
 
 def test_samples_to_validate_on_that_cannot_be_read_are_one_error(learning: Config) -> None:
-    plan = make_plan(learning.samples.table, [synthetic.DAY], schema.training_columns(learning))
-    gone = plan.model_copy(update={"files": tuple(
-        file.model_copy(update={"url": file.url.replace("part-1", "part-9")}) for file in plan.files
-    )})  # fmt: skip
-    with pytest.raises(DataError, match="part-9"):
-        train(learning, plan, Alone(), [], gone)
+    """The epoch before it is not lost: once they can be read, the run goes on with them."""
+    config = learning.model_copy(update={"training": learning.training.model_copy(update={"epochs": 1})})
+    plan = make_plan(config.samples.table, [synthetic.DAY], schema.training_columns(config))
+    [file] = Path(config.samples.table).rglob("part-1.parquet")
+    file.rename(file.with_suffix(".away"))
+    with pytest.raises(DataError, match="part-1"):
+        train(config, first_file(plan), Alone(), [], plan)
+    file.with_suffix(".away").rename(file)
+    with capture_logs() as lines:
+        found = train(config, first_file(plan), Alone(), [], plan)
+    events = [line["event"] for line in lines]
+    assert "resuming" in events
+    assert "epoch done" not in events
+    assert (found["steps"], found["samples"], found["planned"]) == (5, 130, 130)
+    assert found["validation"] is not None
+    assert found["validation"]["ctr"]["rows"] == 299
+
+
+def first_file(plan: ReadingPlan) -> ReadingPlan:
+    return plan.model_copy(update={"files": plan.files[:1]})
 
 
 def test_a_collapse_of_pcvr_is_warned_of(learning: Config, monkeypatch: pytest.MonkeyPatch) -> None:
