@@ -217,6 +217,27 @@ class TestBadInput:
         assert str(caught.value) == "logs.exposures: expected exposures on 2026-03-29, found none"
         assert Table(config.samples.table).days() == DAYS[:1], "one day's failure leaves the others"
 
+    def test_a_file_that_one_day_needs_and_that_cannot_be_read(
+        self, spark: SparkSession, values: dict[str, Any]
+    ) -> None:
+        """What is filed under April 1 may be a click of the 29th in some time zone, but not of the 28th."""
+        values["logs"]["clicks"] |= {"day_column": "day"}
+        config = parse(values)
+        at = [day_start(day, ZONE) for day in DAYS]
+        write_logs(config, [Event(n, n, 1, at[n]) for n in range(2)], [], [Event(3, 1, 1, at[0])])
+        clicks = Path(config.logs.clicks.source)
+        (clicks / "part-0.parquet").unlink()
+        write_log(f"{clicks}/day={DAYS[0]}", "click_id", "clicked_at", [Event(2, 0, 1, at[0])])
+        write_log(f"{clicks}/day=2026-04-01", "click_id", "clicked_at", [])
+        (clicks / "day=2026-04-01/part-0.parquet").write_bytes(b"no Parquet at all")
+        found = samples.build(spark, config, DAYS[:2], logs_until=dt.datetime(2026, 4, 10, tzinfo=ZONE))
+        assert [(each.day, each.rows) for each in found.published] == [(DAYS[0], 1)]
+        assert list(found.failures) == DAYS[1:2]
+        assert "day=2026-04-01/part-0.parquet: expected a path that can be read" in str(
+            found.failures[DAYS[1]]
+        )
+        assert Table(config.samples.table).days() == DAYS[:1]
+
     def test_immature_day(self, spark: SparkSession, config: Config) -> None:
         with pytest.raises(DataError) as caught:
             samples.build(

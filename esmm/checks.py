@@ -1,0 +1,39 @@
+"""The data checks of sql/checks, on samples that are written and not published yet."""
+
+import datetime as dt
+from collections.abc import Iterator
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from esmm import schema, statements
+from esmm.config import Config
+from esmm.errors import DataError
+from esmm.schema import DAY
+
+
+def broken(spark: SparkSession, config: Config, written: DataFrame) -> dict[dt.date, DataError]:
+    """The days with rows that break a check, with the first of these rows."""
+    written.createOrReplaceTempView("samples")
+    failures: dict[dt.date, DataError] = {}
+    for check in statements.checks():
+        for arguments in _lists_to_check(config, written) if check == "checks/lists" else [{}]:
+            rows = statements.run(spark, check, arguments)
+            # Without an order Spark looks at one file first, and then at the others: the same work with one core idle.
+            shown = rows.orderBy(DAY, "exposure_id").limit(5).collect()
+            if shown:
+                found = "; ".join(str(row.asDict()) for row in shown)
+                error = DataError(f"sql/{check}.sql", expected="no rows that break it", found=found)
+                for row in rows.select(DAY).distinct().collect():
+                    failures.setdefault(dt.date.fromisoformat(str(row[DAY])), error)
+    return failures
+
+
+def _lists_to_check(config: Config, written: DataFrame) -> Iterator[dict[str, int]]:
+    """Each list of the samples as the view sample_lists, and its length."""
+    for name, behaviour in config.lists.items():
+        ids = F.array(*[schema.list_column(name, behaviour, entity).name for entity in behaviour.entities])
+        weights = F.col(schema.list_weight_column(name, behaviour).name)
+        lists = written.select(DAY, "exposure_id", ids.alias("ids"), weights.alias("weights"))
+        lists.createOrReplaceTempView("sample_lists")
+        yield {"length": behaviour.length}
