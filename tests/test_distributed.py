@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm import schema, versions
-from esmm.config import Config
+from esmm.config import Config, Optimizer
 from esmm.distributed import spark_ranks
 from esmm.distributed.launch import Work
 from esmm.errors import DataError, RankLostError
@@ -44,8 +44,19 @@ def horovodrun(config: Config, directory: Path, size: int, module: str = "tests.
     subprocess.run([str(part) for part in command], cwd=ROOT, env=environment, check=True, timeout=240)
 
 
-@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_ranks_train_like_one_process(config: Config, tmp_path: Path, size: int) -> None:
+ADAM = Optimizer(name="adam", learning_rate=0.01, weight_decay=0.1, clip_norm=0.05)
+
+
+@pytest.mark.parametrize(("size", "optimizer"), [
+    pytest.param(2, ADAM, id="two, Adam"),
+    pytest.param(2, Optimizer(), id="two", marks=pytest.mark.slow),
+    pytest.param(3, Optimizer(), id="three", marks=pytest.mark.slow),
+])  # fmt: skip
+def test_ranks_train_like_one_process(
+    config: Config, tmp_path: Path, size: int, optimizer: Optimizer
+) -> None:
+    """With Adam, weights decay and gradients are clipped, too: by the norm of all ranks' sum."""
+    config = with_ranks(config, size, optimizer=optimizer)
     horovodrun(config, tmp_path, size)
     shares = list(ranks.batches(config, size))
     whole = [{name: np.concatenate([share[name] for share in step]) for name in step[0]} for step in shares]

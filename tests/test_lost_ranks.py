@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -12,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import yaml
 from pyspark.sql import SparkSession
 
-from esmm import schema, versions
-from esmm.config import Config, Training
+from esmm import export, schema, versions
+from esmm.config import Checkpoints, Config, Model, Optimizer, Training
 from esmm.distributed import spark_ranks
 from esmm.distributed.launch import Work
 from esmm.distributed.restarts import restarting
@@ -194,6 +196,11 @@ def job(config: Config, directory: Path, *launcher: str | Path, **options: Any) 
 
 @pytest.mark.slow
 def test_the_launcher_of_horovodrun_starts_again_too(long: Config, tmp_path: Path) -> None:
+    """And comes to the model of a run that nothing happened to."""
+    long = long.model_copy(update={
+        "model": Model(towers=(8, 4), dropout=0.3),
+        "training": long.training.model_copy(update={"deterministic": True}),
+    })  # fmt: skip
     config = with_restarts(long, 1)
     with struck(config, 0, signal.SIGKILL) as done:
         process = job(config, tmp_path, arguments=["--hosts", "localhost:2"])
@@ -203,6 +210,38 @@ def test_the_launcher_of_horovodrun_starts_again_too(long: Config, tmp_path: Pat
     assert f"rank 0 on {HOST}" in next(line for line in output.splitlines() if "starting again" in line)
     assert f"{60 * 240} samples in" in output
     assert "0 dropped, 0 repeated" in output
+
+    moved = {"directory": f"{long.training.directory}-elsewhere"}
+    untouched = long.model_copy(update={"training": long.training.model_copy(update=moved)})
+    process = job(untouched, tmp_path, arguments=["--hosts", "localhost:2"])
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    first, second = versions.complete(long.scoring.models)
+    rows = synthetic.columns(long, 50)
+    ours, theirs = (export.load(long.scoring.models, version)(rows) for version in (first, second))
+    for name, values in theirs.items():
+        np.testing.assert_allclose(ours[name], values, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], ["--hosts", "localhost:2"]], ids=["one process", "two ranks"])
+def test_a_loss_that_is_not_finite_ends_the_run_with_exit_code_1(
+    long: Config, tmp_path: Path, launcher: list[str]
+) -> None:
+    """The step is named, the checkpoint before it stays, and no other try is made."""
+    optimizer = Optimizer(learning_rate=1e35, schedule="constant")
+    update = {"optimizer": optimizer, "checkpoints": Checkpoints(every_steps=1)}
+    config = with_restarts(long.model_copy(update={"training": long.training.model_copy(update=update)}), 2)
+    process = job(config, tmp_path, arguments=launcher)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 1, output
+    named = re.search(r"training, step (\d+): expected finite losses and gradients, found others in ", output)
+    assert named, output
+    assert "starting again" not in output
+    kept = versions.complete(f"{config.training.directory}/checkpoints")
+    last = versions.manifest(f"{config.training.directory}/checkpoints", kept[-1]).facts["step"]
+    assert last == int(named[1]) - 1
+    assert not versions.complete(config.scoring.models)
 
 
 @pytest.mark.slow

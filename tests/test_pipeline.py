@@ -156,7 +156,8 @@ def last_words(directory: Path, job: str, options: list[str], code: int) -> str:
     written = done.stdout + done.stderr
     assert done.returncode == code, written
     lines = [line for line in written.splitlines() if not re.match(r"\d\d:\d\d:\d\d \[warn\] ", line)]
-    assert len(lines) == 1 and lines[0].startswith("error: "), written
+    assert len(lines) == 1, written
+    assert lines[0].startswith("error: ")
     return lines[0]
 
 
