@@ -42,7 +42,7 @@ def test_one_process_trains_on_a_plan(file: Path, tmp_path: Path) -> None:
     plan = make_plan(config.samples.table, [synthetic.DAY], schema.training_columns(config))
     plan.dump(str(tmp_path / "plan.json"))
     written = started([sys.executable], file, "--samples", "plan.json", "--set", "training.epochs=2")
-    assert f"model {registry.resolve(config.scoring.models, None)}: 300 samples in 6 steps" in written
+    assert f"model {registry.latest(config.scoring.models)}: 300 samples in 6 steps" in written
     assert "one process without horovodrun or Spark" in written
 
 
@@ -51,7 +51,7 @@ def test_executors_of_their_own_need_no_checkout(file: Path) -> None:
     submit: list[str | Path] = [ROOT / "spark-submit.sh", "--master", "local-cluster[2,1,1024]"]
     written = started(submit, file, "--from", "2026-03-24", "--to", "2026-03-24")
     config = configs.load(file)
-    assert f"model {registry.resolve(config.scoring.models, None)}: 150 samples in 2 steps" in written
+    assert f"model {registry.latest(config.scoring.models)}: 150 samples in 2 steps" in written
     lines = re.findall(r"rank=(\d) rows=(\d+) size=2", written)
     assert sorted(rank for rank, _ in lines) == ["0", "1"]
     assert sorted(rows for _, rows in lines) == ["60", "90"]
@@ -62,7 +62,7 @@ def test_horovodrun_starts_ranks(file: Path) -> None:
     launcher = Path(sys.executable).with_name("horovodrun")
     written = started([launcher, "-np", "2", "--gloo", "-H", "localhost:2", sys.executable], file)
     config = configs.load(file)
-    assert f"model {registry.resolve(config.scoring.models, None)}: 150 samples in 2 steps" in written
+    assert f"model {registry.latest(config.scoring.models)}: 150 samples in 2 steps" in written
     assert written.count("samples in") == 1
 
 

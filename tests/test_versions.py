@@ -5,7 +5,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from esmm import registry, versions
+from esmm import versions
 from esmm.errors import DataError
 
 
@@ -71,13 +71,3 @@ def test_versions_sort_by_the_time_they_were_made() -> None:
     made = [versions.new_version() for _ in range(50)]
     assert made == sorted(made)
     assert len(set(made)) == 50
-
-
-def test_the_latest_or_a_named_model_is_found(root: str, directory: Path) -> None:
-    with pytest.raises(DataError, match="expected a published model, found none"):
-        registry.resolve(root, None)
-    for version in ("v1", "v2"):
-        versions.put(root, version, directory, {})
-    assert (registry.resolve(root, None), registry.resolve(root, "v1")) == ("v2", "v1")
-    with pytest.raises(DataError, match="expected the published model v3, found v1, v2"):
-        registry.resolve(root, "v3")

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from esmm.config.features import BehaviourList, Embedding, Feature, IdFeature, NumberFeature, Statistic
 from esmm.config.fields import Duration, Name, Section, StorageOptions, TimeZone
+from esmm.config.gates import Gates
 from esmm.config.logs import Attribution, Log, Logs, Samples
 from esmm.config.model import Evaluation, Model, Scoring
 from esmm.config.simulation import Simulation
@@ -29,8 +30,8 @@ from esmm.errors import ConfigError
 
 __all__ = [
     "Attribution", "BehaviourList", "Checkpoints", "Config", "EarlyStopping", "Embedding", "Evaluation", "Failure",
-    "Feature", "IdFeature", "Log", "Logs", "Model", "NumberFeature", "Optimizer", "Samples", "Scoring", "Simulation",
-    "Statistic", "Training", "load", "parse",
+    "Feature", "Gates", "IdFeature", "Log", "Logs", "Model", "NumberFeature", "Optimizer", "Samples", "Scoring",
+    "Simulation", "Statistic", "Training", "load", "parse",
 ]  # fmt: skip
 
 

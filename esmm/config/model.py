@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from esmm.config.fields import Positive, Probability, Section, TableName
+from esmm.config.gates import Gates
 from esmm.config.logs import Log
 
 
@@ -35,6 +36,8 @@ class Evaluation(Section):
     as_nightly: bool = True
     """Whether the AUCs with lists as of the day's start, as a table made once a night has them, are measured too;
     it takes a second pass over logs and samples. Not where samples.history_cutoff is `day_start` already."""
+    gates: Gates = Gates()
+    """What a model must be worth to be promoted."""
 
 
 class Scoring(Section):
