@@ -20,7 +20,7 @@ from esmm.errors import ConfigError, DataError
 
 
 def described(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFrame:
-    """The candidates with the columns of `esmm.schema` and, in `passthrough`, their own user_id and item_id.
+    """The candidates with the columns of `esmm.schema` and, in `passthrough`, their own ids and what the config says.
 
     Raises DataError where the candidates are missing or empty, where one has no user or item, and where their ids
     are of another kind than the logs'; ConfigError where the config has no value for scoring, or one of no use.
@@ -75,7 +75,9 @@ def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input
         item.alias("item_id"),
         inputs.feature_struct(made).alias("features"),
         F.struct(
-            F.col(source.column("user_id")).alias("user_id"), F.col(source.column("item_id")).alias("item_id")
+            F.col(source.column("user_id")).alias("user_id"),
+            F.col(source.column("item_id")).alias("item_id"),
+            *_passed_through(source, config),
         ).alias("passthrough"),
     )
     if frame.isEmpty():
@@ -85,6 +87,13 @@ def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input
         raise DataError(where, expected="a user and an item in every row, neither negative",
                         found=str(broken["passthrough"].asDict()))  # fmt: skip
     return frame
+
+
+def _passed_through(source: inputs.Input, config: Config) -> list[Column]:
+    names = config.scoring.pass_through
+    for name in names:
+        source.kind(name, "scoring.pass_through")  # raises where there is no such column
+    return [F.col(name) for name in names]
 
 
 def _column(feature: Feature) -> str:

@@ -31,7 +31,7 @@ from esmm import inputs, statements, tables
 from esmm.config import Config, Log
 from esmm.errors import DataError
 from esmm.metrics import TASKS, Additive, Agreement, Floats, Metrics, Result, TaskMetrics
-from esmm.scoring import PREDICTIONS
+from esmm.schema import PREDICTIONS
 
 POPULARITY_PRIOR = 20.0
 """Exposures at the rate of all items that an item's own are mixed with."""

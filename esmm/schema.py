@@ -67,6 +67,9 @@ KEYS = (
 LABELS = (Column("click", "int8", Role.LABEL), Column("purchase", "int8", Role.LABEL))
 WEIGHT = Column("weight", "float32", Role.WEIGHT)
 
+PREDICTIONS = ("pctr", "pcvr", "pctcvr")
+"""What a model gives: P(click | shown), P(purchase | clicked, shown) and P(click and purchase | shown)."""
+
 
 def list_column(name: str, behaviour: BehaviourList, entity: str) -> Column:
     """The ids of one entity in the list called `name`."""

@@ -1,63 +1,64 @@
-"""A published model, applied to a DataFrame by a pandas UDF, and the nightly table of scores.
+"""Candidates to scores: the model's probabilities, as columns of a Spark DataFrame and as a published day.
 
     scored = with_predictions(rows, config, version)     # rows + pctr, pcvr, pctcvr (float)
     score(spark, config, day, as_of, version)            # candidates to the day's partition of the table
 
 TensorFlow is loaded where the rows are, inside the Python workers, once each: the driver and Spark's worker
-daemon, which forks, never import it.
+daemon, which forks, never import it. Rows go there and back as Arrow's record batches: no row, and no list of a
+row, is ever a Python object.
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import pandas_udf
+from pyspark.sql import types as T
 
-from esmm import candidates, schema, statements, storage, tables, versions
+from esmm import candidates, ranking, schema, storage, tables, versions
 from esmm.config import Config
 from esmm.errors import DataError
 from esmm.padding import to_array
 from esmm.publish import Manifest, new_run
-from esmm.schema import Column
-
-PREDICTIONS = ("pctr", "pcvr", "pctcvr")
-"""P(click | shown), P(purchase | clicked, shown) and P(click and purchase | shown)."""
+from esmm.schema import PREDICTIONS
 
 Predict = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
-def with_predictions(rows: DataFrame, config: Config, version: str) -> DataFrame:
+def with_predictions(
+    rows: DataFrame, config: Config, version: str, keep: Sequence[str] | None = None
+) -> DataFrame:
     """Rows that have the columns of `esmm.schema.feature_columns`, lists padded or not, and pctr, pcvr and pctcvr.
 
-    Only the features cross to Python; whatever else a row has stays where it is.
+    With `keep`, only these columns of the rows stay: what a worker does not send back costs nothing.
     """
-    columns = schema.feature_columns(config)
-    predict = _udf(config, version, columns)
-    features = F.struct(*[F.col(column.name) for column in columns])
-    return rows.withColumn("prediction", predict(features)).select(*rows.columns, "prediction.*")
+    kept = list(rows.columns if keep is None else keep)
+    columns = [column.name for column in schema.feature_columns(config)]
+    sent = rows.select(*dict.fromkeys([*kept, *columns]))
+    predictions = [T.StructField(name, T.FloatType(), False) for name in PREDICTIONS]
+    made = T.StructType([*rows.select(*kept).schema.fields, *predictions])
+    return sent.mapInArrow(_scorer(config, version, kept), made)
 
 
 def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime, version: str) -> Manifest:
     """Score all candidates as they stood at a time, rank them within each user, publish the day.
 
-    Raises DataError where the candidates or the model are not usable, ConflictError where another run
-    scores the day; then nothing is published.
+    Raises DataError where the candidates, the model or what is ranked by are not usable, ConflictError where another
+    run scores the day; then nothing is published.
     """
     _check_model(config, version)
     table, run = tables.scores(config, spark), new_run()
     with table.claimed([day], run):
         rows = candidates.described(spark, config, as_of)
-        with_predictions(rows, config, version).createOrReplaceTempView("scored")
-        ranked = statements.run(spark, "12_ranked", {"model_version": version, "ds": str(day)})
+        scored = with_predictions(rows, config, version, keep=ranking.needed(config))
+        ranked = ranking.ranked(spark, config, scored, day=day, as_of=as_of, version=version)
         try:
             ranked.write.partitionBy(schema.DAY).parquet(table.stage(run))
+            ranking.check(spark.read.parquet(table.stage(run)))
             facts = {"model": version, "as_of": as_of.isoformat()}
             return table.publish(day, run, config=config.digest(), facts=facts)
         except BaseException:
@@ -81,24 +82,23 @@ def _check_model(config: Config, version: str) -> None:
             )
 
 
-def _udf(config: Config, version: str, columns: tuple[Column, ...]) -> Any:
-    """The pandas UDF from a struct of features to a struct of predictions."""
+def _scorer(
+    config: Config, version: str, kept: Sequence[str]
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """From record batches with the model's columns to such with `kept` and the predictions."""
     models, batch_size, options = config.scoring.models, config.scoring.batch_size, config.storage
+    columns = schema.feature_columns(config)
 
-    @pandas_udf(", ".join(f"{name} float" for name in PREDICTIONS))  # type: ignore[call-overload]
-    def predict(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         storage.configure(options)
         model = _model(models, version)
         for batch in batches:
-            arrays = {
-                column.name: to_array(
-                    pa.Array.from_pandas(batch[column.name], type=column.arrow.type), column
-                )
-                for column in columns
-            }
-            yield pd.DataFrame(predict_in_batches(model, arrays, batch_size))
+            arrays = {column.name: to_array(batch.column(column.name), column) for column in columns}
+            found = predict_in_batches(model, arrays, batch_size)
+            made = [*(batch.column(name) for name in kept), *(pa.array(found[name]) for name in PREDICTIONS)]
+            yield pa.RecordBatch.from_arrays(made, [*kept, *PREDICTIONS])
 
-    return predict
+    return score
 
 
 @lru_cache(maxsize=1)
@@ -117,11 +117,11 @@ def _model(models: str, version: str) -> Predict:
 def predict_in_batches(
     model: Predict, arrays: Mapping[str, np.ndarray], batch_size: int
 ) -> dict[str, np.ndarray]:
-    """The model's predictions, float32 [rows] each, made of batches of at most `batch_size` rows."""
+    """The model's predictions, float32 [rows] each, made of batches of about equal size, at most `batch_size`."""
     rows = len(next(iter(arrays.values())))
+    ends = np.linspace(0, rows, -(-rows // batch_size) + 1).astype(int)
     parts = [
-        model({name: array[start : start + batch_size] for name, array in arrays.items()})
-        for start in range(0, rows, batch_size)
+        model({name: array[start:end] for name, array in arrays.items()}) for start, end in pairwise(ends)
     ]
     return {
         name: np.concatenate([part[name] for part in parts] or [np.empty(0, "float32")])

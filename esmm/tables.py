@@ -38,8 +38,10 @@ _SCORES = {
     "pctr": "probability of a click when shown",
     "pcvr": "probability of a purchase once clicked",
     "pctcvr": "probability of a click and a purchase when shown",
-    "rank": "1 is the user's highest pctcvr",
+    "score": "what scoring.rank_by makes of it",
+    "rank": "1 is the user's highest score",
     "model_version": "the model that scored it",
+    "scored_at": "the time as of which it was scored: what was known then",
 }
 
 

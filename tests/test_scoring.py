@@ -2,6 +2,7 @@
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,9 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm import schema, scoring
-from esmm.config import Config
-from esmm.errors import ConflictError, DataError
+from esmm import ranking, schema, scoring
+from esmm.config import Config, Scoring
+from esmm.errors import ConfigError, ConflictError, DataError
 from esmm.padding import to_array
 from esmm.publish import Table
 from tests.brute_force import Event
@@ -55,8 +56,13 @@ def test_scores_are_the_models_and_are_ranked(spark: SparkSession, config: Confi
     manifest = scoring.score(spark, config, DAY, AS_OF, model)
     assert (manifest.rows, manifest.facts["model"]) == (9, model)
     found = scores(spark, config)
-    assert list(found.columns) == ["user_id", "item_id", "pctr", "pcvr", "pctcvr", "rank", "model_version"]
+    assert list(found.columns) == [
+        "user_id", "item_id", "pctr", "pcvr", "pctcvr", "score", "rank", "model_version", "scored_at",
+    ]  # fmt: skip
     assert set(found["model_version"]) == {model}
+    assert {
+        time.tz_localize(str(spark.conf.get("spark.sql.session.timeZone"))) for time in found["scored_at"]
+    } == {pd.Timestamp(AS_OF)}
 
     rows = {(row["user_id"], row["item_id"]): row for row in described(spark, config, AS_OF).collect()}
     ordered = [rows[user, item] for user, item in zip(found["user_id"], found["item_id"], strict=True)]
@@ -128,3 +134,76 @@ def test_batches_of_any_size_give_the_same(config: Config, model: str) -> None:
     assert {name: len(array) for name, array in scoring.predict_in_batches(predict, empty, 4).items()} == {
         "pctr": 0, "pcvr": 0, "pctcvr": 0,
     }  # fmt: skip
+
+
+def ranked_by(config: Config, **settings: Any) -> Config:
+    """The config with other settings of scoring, checked."""
+    scoring = config.scoring.model_dump() | settings
+    return config.model_copy(update={"scoring": Scoring.model_validate(scoring)})
+
+
+@pytest.mark.usefixtures("candidates")
+def test_ranks_go_by_what_the_config_says_and_only_the_first_stay(
+    spark: SparkSession, config: Config, model: str
+) -> None:
+    """By a column of the candidates and a feature; of equal scores the lower item comes first."""
+    write_candidates(
+        config, user_id=[1, 1, 1, 1, 2, 2], item_id=[1, 2, 3, 4, 2, 1], bid=[0.5, 2.0, 0.5, 1.0, 1.0, 1.0],
+    )  # fmt: skip
+    config = ranked_by(config, rank_by="bid + 0 * price", top=3, pass_through=["bid"])
+    manifest = scoring.score(spark, config, DAY, AS_OF, model)
+    found = scores(spark, config)
+    assert manifest.rows == 5
+    assert found[["user_id", "item_id", "bid", "score", "rank"]].to_numpy().tolist() == [
+        [1, 2, 2.0, 2.0, 1], [1, 4, 1.0, 1.0, 2], [1, 1, 0.5, 0.5, 3], [2, 1, 1.0, 1.0, 1], [2, 2, 1.0, 1.0, 2],
+    ]  # fmt: skip
+
+
+def test_most_of_what_is_not_kept_is_dropped_before_the_shuffle(spark: SparkSession, config: Config) -> None:
+    rows = spark.range(100).selectExpr(
+        "struct(id % 3 as user_id, id as item_id) as passthrough",
+        "0.5f as pctr",
+        "0.5f as pcvr",
+        "0.25f as pctcvr",
+    )
+    config = ranked_by(config, top=2)
+    found = ranking.ranked(spark, config, rows, day=DAY, as_of=AS_OF, version="v1")
+    plan = found._jdf.queryExecution().executedPlan().toString()
+    assert plan.index("Exchange hashpartitioning(user_id") < plan.rindex("WindowGroupLimit"), plan
+    assert ", row_number(), 2, Partial" in plan
+
+
+@pytest.mark.parametrize(
+    ("rank_by", "kind", "message"),
+    [
+        (
+            "pctcvr * bid",
+            DataError,
+            r"^scoring.rank_by: expected a number for every candidate, found none for user 2",
+        ),
+        ("pctcvr * prise", ConfigError, r"^scoring.rank_by: expected an expression of .* found .*`prise`"),
+        ("pctcvr *", ConfigError, r"^scoring.rank_by: expected an expression of .* found .*[Ss]yntax"),
+    ],
+)
+@pytest.mark.usefixtures("candidates")
+def test_what_cannot_be_ranked_by(
+    spark: SparkSession, config: Config, model: str, rank_by: str, kind: type[Exception], message: str
+) -> None:
+    write_candidates(config, user_id=[1, 2, 2], item_id=[1, 2, 1], bid=[0.5, float("nan"), 1.0])
+    config = ranked_by(config, rank_by=rank_by, pass_through=["bid"])
+    with pytest.raises(kind, match=message):
+        scoring.score(spark, config, DAY, AS_OF, model)
+    assert Table(config.scoring.table).days() == []
+    assert not list(Path(config.scoring.table).glob("run=*"))
+
+
+def test_columns_that_cannot_pass_through(spark: SparkSession, config: Config, model: str) -> None:
+    with pytest.raises(ConfigError, match=r"^scoring.pass_through: expected each once, and none of user_id"):
+        ranked_by(config, pass_through=["rank"])
+    other = ranked_by(config, pass_through=["nowhere"])
+    write_logs(config, [Event(1, 1, 7, MIDNIGHT)], [Event(2, 1, 7, MIDNIGHT)], [Event(3, 1, 7, MIDNIGHT)])
+    write_candidates(config, user_id=[1], item_id=[1])
+    with pytest.raises(
+        DataError, match=r"^scoring.pass_through: expected a column of .* no column 'nowhere'"
+    ):
+        scoring.score(spark, other, DAY, AS_OF, model)

@@ -1,12 +1,19 @@
 """The model, its evaluation and its use."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
+import pydantic
 from pydantic import Field
 
-from esmm.config.fields import Positive, Probability, Section, TableName
+from esmm.config.fields import Name, Positive, Probability, Section, TableName
 from esmm.config.gates import Gates
 from esmm.config.logs import Log
+from esmm.errors import ConfigError
+
+SCORE_COLUMNS = (
+    "user_id", "item_id", "pctr", "pcvr", "pctcvr", "score", "rank", "model_version", "scored_at", "ds",
+)  # fmt: skip
+"""What the table of scores has in any case."""
 
 
 class Model(Section):
@@ -53,3 +60,18 @@ class Scoring(Section):
     """The directory that holds one directory a model version."""
     batch_size: Positive = 4096
     """Rows that the model scores at a time."""
+    rank_by: str = "pctcvr"
+    """What candidates are ranked by within their user, the highest first: an expression in Spark SQL of pctr, pcvr,
+    pctcvr, the features, as the samples have them, and what passes through, such as `pctcvr * price`."""
+    top: Positive | None = None
+    """How many candidates of a user are kept, the highest ranks; all of them where nothing is said."""
+    pass_through: tuple[Name, ...] = ()
+    """Columns of the candidates that the table of scores has, too."""
+
+    @pydantic.model_validator(mode="after")
+    def _check_names(self) -> Self:
+        for name in self.pass_through:
+            if name in SCORE_COLUMNS or self.pass_through.count(name) > 1:
+                expected = f"each once, and none of {', '.join(SCORE_COLUMNS)}"
+                raise ConfigError("scoring.pass_through", expected=expected, found=repr(name))
+        return self
