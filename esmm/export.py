@@ -93,7 +93,7 @@ class _Served(tf.Module):
 
     @tf.function(autograph=False)
     def serve(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = self.model(columns, self.model.inputs.look_up(columns))
+        logits = self.model(columns, self.model.look_up(columns))
         probabilities = self.model.predictions(logits)
         return {name: tf.cast(values_b, tf.float32) for name, values_b in probabilities.items()}
 

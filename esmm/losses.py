@@ -1,12 +1,48 @@
 """Losses in log space: exact, with exact gradients, for logits to ±80 in float32.
 
-    losses.esmm(ctr_logit, cvr_logit, click, purchase, weight)      # {"ctr": Σ …, "ctcvr": Σ …}
+    seen = Seen.of(batch, label_smoothing=0.0, dtype=tf.float32)
+    seen.entropy(seen.click, a)                          # Σ w · BCE(click, σ(a))
+    seen.entropy(seen.purchase, product_logit(a, c))     # Σ w · BCE(click and purchase, σ(a) σ(c))
 
-They are sums by weight, not means: what is divided by is the weight of the whole step, which only the
-exchange between ranks knows.
+They are sums by weight, not means: what is divided by is the weight of the whole step, which only the exchange
+between ranks knows. So each is a sum over rows of what is the row's own: the sums of a batch's parts are that of the
+batch, and N ranks of batch B are one rank of batch N × B.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple, Self
+
 import tensorflow as tf
+
+
+class Seen(NamedTuple):
+    """What was seen of a batch's rows, [b] each, of the logits' type."""
+
+    click: tf.Tensor
+    """1 or 0."""
+    purchase: tf.Tensor
+    """1 or 0; without a click there is none."""
+    weight: tf.Tensor
+    """At least 0."""
+    label_smoothing: float
+
+    @classmethod
+    def of(cls, batch: Mapping[str, tf.Tensor], label_smoothing: float, dtype: tf.DType) -> Self:
+        """From a batch's columns, of any type."""
+        click, purchase, weight = (tf.cast(batch[name], dtype) for name in ("click", "purchase", "weight"))
+        return cls(click, click * purchase, weight, label_smoothing)
+
+    def entropy(self, label: tf.Tensor, logit: tf.Tensor, times: tf.Tensor | float = 1.0) -> tf.Tensor:
+        """Σ w · times · BCE(label, σ(logit)), with the label smoothed."""
+        return self.sum(times * tf.nn.sigmoid_cross_entropy_with_logits(self.smoothed(label), logit))
+
+    def sum(self, values: tf.Tensor) -> tf.Tensor:
+        """Σ w · values."""
+        return tf.reduce_sum(self.weight * values)
+
+    def smoothed(self, label: tf.Tensor) -> tf.Tensor:
+        """(1 - ε) y + ε / 2."""
+        return (1 - self.label_smoothing) * label + self.label_smoothing / 2
 
 
 def product_logit(a: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
@@ -22,25 +58,25 @@ def product_logit(a: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_logsumexp(tf.stack([-a, -c, -a - c]), axis=0)
 
 
-def esmm(
-    ctr_logit: tf.Tensor,
-    cvr_logit: tf.Tensor,
-    click: tf.Tensor,
-    purchase: tf.Tensor,
-    weight: tf.Tensor,
-    *,
-    stop_gradient: bool = False,
-) -> dict[str, tf.Tensor]:
-    """ESMM's two losses (arXiv 1804.07931, equation 3), each summed by weight over the batch.
+def propensity(logit: tf.Tensor, floor: float) -> tf.Tensor:
+    """σ(logit), at least `floor`, and without a gradient, or a model could lower a risk by its propensities."""
+    return tf.stop_gradient(tf.maximum(tf.sigmoid(logit), floor))
 
-        ctr     Σ w · BCE(click, σ(a))
-        ctcvr   Σ w · BCE(click · purchase, σ(a) σ(c)),    a the CTR tower's logit and c the CVR tower's
 
-    All arguments are [b]; labels, 0 or 1, and weights, at least 0, may be of any type. With `stop_gradient`, a
-    counts as given in the second: its gradient reaches c alone.
+def error(label: tf.Tensor, logit: tf.Tensor) -> tf.Tensor:
+    """What σ(x) lacks of a label y, elementwise: y - σ(x) as y σ(-x) - (1 - y) σ(x), which hardly cancels."""
+    return label * _sigmoid(-logit) - (1 - label) * _sigmoid(logit)
+
+
+def gap(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """|σ(x) - σ(y)|, elementwise.
+
+    For x ≥ y the difference is (eˣ - eʸ) / ((1 + eˣ) (1 + eʸ)) = σ(x) σ(-y) (1 - exp(y - x)), which does not cancel.
     """
-    click, purchase, weight = (tf.cast(values, ctr_logit.dtype) for values in (click, purchase, weight))
-    ctr = tf.nn.sigmoid_cross_entropy_with_logits(click, ctr_logit)
-    a = tf.stop_gradient(ctr_logit) if stop_gradient else ctr_logit
-    ctcvr = tf.nn.sigmoid_cross_entropy_with_logits(click * purchase, product_logit(a, cvr_logit))
-    return {"ctr": tf.reduce_sum(weight * ctr), "ctcvr": tf.reduce_sum(weight * ctcvr)}
+    upper, lower = tf.maximum(x, y), tf.minimum(x, y)
+    return -_sigmoid(upper) * _sigmoid(-lower) * tf.math.expm1(lower - upper)
+
+
+def _sigmoid(x: tf.Tensor) -> tf.Tensor:
+    """σ(x), by a way whose gradient does not take 1 - σ(x), which is 0 from 17 on in float32."""
+    return tf.exp(tf.math.log_sigmoid(x))

@@ -64,23 +64,23 @@ class Step(Protocol):
 
 def make_step(model: Model, optimizer: Optimizer, exchange: "Exchange", config: Config) -> Step:
     """The step that updates a model by the batches of all ranks."""
-    tables, dense = model.inputs.tables, model.dense_variables
+    tables, dense = model.tables, model.dense_variables
     rank_seed = tf.random.experimental.stateless_fold_in(
         tf.constant([config.seed, 0], tf.int64), exchange.rank
     )
-    task_weights = {str(task): weight for task, weight in config.model.task_weights.items()}
+    task_weights = config.model.tasks
 
     @tf.function(autograph=False)
     def step(batch: Batch, number: tf.Tensor, signals: tf.Tensor) -> Stepped:
         # Forward: each table's rows in use, gathered once, and what the towers make of them.
-        look_ups = model.inputs.look_up(batch)
+        look_ups = model.look_up(batch)
         in_use = {name: look_up.rows.values_ud for name, look_up in look_ups.items()}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch((dense, in_use))
             dropout_seed = tf.random.experimental.stateless_fold_in(rank_seed, number)
             logits = model(batch, look_ups, dropout_seed)
             losses = model.losses(batch, logits)
-            loss = tf.add_n([task_weights.get(task, 1.0) * each for task, each in losses.items()])
+            loss = tf.add_n([task_weights[task] * each for task, each in losses.items()])
 
         # Backward: by the dense variables, and by the rows in use.
         zero = tf.UnconnectedGradients.ZERO

@@ -36,7 +36,7 @@ class Validation:
 
         @tf.function(autograph=False)
         def predict(batch: Batch) -> dict[str, tf.Tensor]:
-            return model.predictions(model(batch, model.inputs.look_up(batch)))
+            return model.predictions(model(batch, model.look_up(batch)))
 
         self._predict = predict
 

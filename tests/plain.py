@@ -74,7 +74,7 @@ def predictions(config: Config, variables: Arrays, batch: Mapping[str, np.ndarra
 
 def gradients(config: Config, variables: Arrays, batch: Mapping[str, np.ndarray]) -> Arrays:
     """Of the sum by weight of both losses, each times its task's weight, by every variable."""
-    of_ctr, of_ctcvr = (config.model.task_weights.get(task, 1.0) for task in ("ctr", "ctcvr"))
+    of_ctr, of_ctcvr = (config.model.tasks[task] for task in ("ctr", "ctcvr"))
     x = inputs(config, variables, batch)
     (a, seen_a), (c, seen_c) = tower(variables, "ctr", x), tower(variables, "cvr", x)
     p, q = 1 / (1 + np.exp(-a)), 1 / (1 + np.exp(-c))

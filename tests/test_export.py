@@ -22,7 +22,7 @@ def model(config: Config) -> Model:
     """A model whose towers' outputs differ from row to row as a trained one's do."""
     config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.5})})
     made = models.make(config)
-    for table in made.inputs.tables.values():
+    for table in made.tables.values():
         table.weights.assign(table.weights * 20)
     return made
 
@@ -38,7 +38,7 @@ def test_probabilities_are_those_of_the_training_graph(
 ) -> None:
     samples = synthetic.columns(config, 130)
     tensors = synthetic.tensors(samples)
-    expected = model.predictions(model(tensors, model.inputs.look_up(tensors)))
+    expected = model.predictions(model(tensors, model.look_up(tensors)))
     found = export.load(config.scoring.models, version)(
         {name: values[:rows] for name, values in samples.items()}
     )

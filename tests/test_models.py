@@ -25,7 +25,7 @@ def variables_of(model: Model) -> plain.Arrays:
 
 def item_gradient(model: Model, batch: Batch, scalar: Callable[[models.Logits], tf.Tensor]) -> np.ndarray:
     """The gradient of something by the whole table of items."""
-    look_ups = model.inputs.look_up(batch)
+    look_ups = model.look_up(batch)
     indices_u, values_ud = look_ups["item"].rows
     with tf.GradientTape() as tape:
         tape.watch(values_ud)
@@ -78,7 +78,7 @@ def test_nothing_there_has_no_gradient(config: Config, model: Model) -> None:
 def test_probabilities_are_as_in_numpy(config: Config, model: Model) -> None:
     batch = synthetic.columns(config, 60)
     tensors = synthetic.tensors(batch)
-    found = model.predictions(model(tensors, model.inputs.look_up(tensors)))
+    found = model.predictions(model(tensors, model.look_up(tensors)))
     expected = plain.predictions(config, variables_of(model), batch)
     for name in ("pctr", "pcvr", "pctcvr"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-10)

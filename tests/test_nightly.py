@@ -135,7 +135,7 @@ def test_an_evaluation_measures_what_rebuilt_samples_would_score(spark: SparkSes
     from esmm.export import export
 
     made = models.make(config)
-    for table in made.inputs.tables.values():
+    for table in made.tables.values():
         table.weights.assign(table.weights * 20)
     version = export(made, config, config.scoring.models, {})
     write_logs(config, *random_logs(5, rows=800))

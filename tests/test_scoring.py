@@ -30,7 +30,7 @@ def model(config: Config) -> str:
     from esmm.export import export
 
     made = models.make(config)
-    for table in made.inputs.tables.values():
+    for table in made.tables.values():
         table.weights.assign(table.weights * 20)
     return export(made, config, config.scoring.models, {})
 

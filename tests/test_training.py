@@ -113,7 +113,7 @@ def test_a_step_that_is_not_finite_says_what_is_not_and_changes_nothing(
 
     def losses(batch: Batch, logits: Any) -> dict[str, tf.Tensor]:
         found = right(batch, logits)
-        return found | {"ctr": found["ctr"] + (np.nan if broken == "loss ctr" else steep(logits.ctr))}
+        return found | {"ctr": found["ctr"] + (np.nan if broken == "loss ctr" else steep(logits["ctr"]))}
 
     monkeypatch.setattr(model, "losses", losses)
     start = [variable.numpy() for variable in (*model.variables, *optimizer.variables)]
@@ -175,7 +175,7 @@ def test_a_run_leaves_a_checkpoint_an_epoch_scalars_and_a_manifest(config: Confi
     Checkpoints(root, parts, keep=1).restore(versions.complete(root)[-1])
     samples = synthetic.columns(config, 30)
     tensors = synthetic.tensors(samples)
-    restored = model.predictions(model(tensors, model.inputs.look_up(tensors)))
+    restored = model.predictions(model(tensors, model.look_up(tensors)))
     exported = export.load(config.scoring.models, result["version"])
     for name, values in exported(samples).items():
         np.testing.assert_allclose(restored[name], values, atol=1e-6)

@@ -101,6 +101,11 @@ class Config(Section):
                     what = "the item" if known is of_item else "the user's id or the item"
                     raise ConfigError(where, expected=f"id features of {what} ({', '.join(known)})",
                                       found=repr(name))  # fmt: skip
+        for name, behaviour in self.lists.items():
+            for entity in behaviour.boost:
+                if entity not in behaviour.entities:
+                    expected = f"entities of the list ({', '.join(behaviour.entities)})"
+                    raise ConfigError(f"lists.{name}.boost", expected=expected, found=repr(entity))
         return self
 
     @property

@@ -58,6 +58,10 @@ class BehaviourList(Section):
     """Events older than this, seen from the exposure, do not count."""
     entities: tuple[Name, ...] = Field(min_length=1)
     """The item's id features that the list holds; each shares that feature's embedding table."""
+    pooling: Literal["sum", "mean", "attention"] = "sum"
+    """How the entries become one vector an entity: `esmm.layers.pooling` has the formulas."""
+    boost: dict[Name, Annotated[float, Field(gt=0)]] = {}
+    """By entity of the list: an entry that shares it with the candidate weighs this many times as much."""
 
 
 class Statistic(Section):

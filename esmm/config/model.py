@@ -1,4 +1,4 @@
-"""The model, its evaluation and its use."""
+"""The network, its evaluation and its use."""
 
 from typing import Annotated, Literal, Self
 
@@ -10,27 +10,56 @@ from esmm.config.gates import Gates
 from esmm.config.logs import Log
 from esmm.errors import ConfigError
 
-SCORE_COLUMNS = (
-    "user_id", "item_id", "pctr", "pcvr", "pctcvr", "score", "rank", "model_version", "scored_at", "ds",
-)  # fmt: skip
-"""What the table of scores has in any case."""
+TASKS: dict[str, dict[str, float]] = {
+    "base": {"ctr": 1.0, "cvr": 1.0},
+    "esmm_ns": {"ctr": 1.0, "ctcvr": 1.0},
+    "esmm": {"ctr": 1.0, "ctcvr": 1.0},
+    "escm2_ips": {"ctr": 1.0, "ctcvr": 1.0, "cvr": 1.0},
+    "escm2_dr": {"ctr": 1.0, "ctcvr": 1.0, "cvr": 1.0, "imputation": 1.0},
+    "dcmt": {"ctr": 1.0, "ctcvr": 1.0, "cvr": 1.0, "counterfactual": 1.0, "prior": 0.001},
+    "division": {"ctr": 1.0, "ctcvr": 1.0},
+}
+"""Each variant's losses, and what each is multiplied by unless `task_weights` says otherwise."""
 
 
 class Model(Section):
-    """The network."""
+    """The network; docs/models.md says which variant to take when."""
 
-    variant: Literal["esmm"] = "esmm"
-    """The file in esmm/models."""
+    variant: Literal["base", "esmm_ns", "esmm", "escm2_ips", "escm2_dr", "dcmt", "division"] = "esmm"
+    """What is fitted to what: a class of esmm/models."""
+    body: Literal["towers", "shared_bottom"] = "towers"
+    """What lies between features and logits: a file of esmm/models/bodies."""
     towers: tuple[Positive, ...] = (512, 256, 128)
-    """Widths of the hidden layers of each of the two towers."""
+    """Widths of the hidden layers of each tower."""
+    bottom: tuple[Positive, ...] = (512,)
+    """Widths of the hidden layers that all towers share, below their own; of body `shared_bottom`."""
     dropout: Probability = 0.0
     """Share of a hidden layer's outputs that a training step sets to 0."""
     layer_norm: bool = False
     """Whether a hidden layer's sums are normalised over the layer, sample by sample (Ba et al. 2016)."""
-    task_weights: dict[Literal["ctr", "ctcvr"], Annotated[float, Field(ge=0)]] = {}
-    """What each task's loss is multiplied by; 1 where nothing is said."""
+    task_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """What a task's loss is multiplied by, where it is not what TASKS has for the variant."""
+    label_smoothing: Probability = 0.0
+    """ε: a label y is fitted as (1 - ε) y + ε / 2 (Szegedy et al. 2016, arXiv 1512.00567)."""
     stop_gradient: bool = False
     """Whether the loss of CTCVR leaves the CTR tower alone, so that purchases do not bend pCTR."""
+    propensity_floor: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """A propensity, by which `escm2_ips`, `escm2_dr` and `dcmt` divide, counts as at least this: the inverse is the
+    most that one row may weigh."""
+
+    @property
+    def tasks(self) -> dict[str, float]:
+        """The variant's tasks, and what the loss of each is multiplied by."""
+        return TASKS[self.variant] | self.task_weights
+
+    @pydantic.model_validator(mode="after")
+    def _check_tasks(self) -> Self:
+        known = TASKS[self.variant]
+        for task in self.task_weights:
+            if task not in known:
+                expected = f"tasks of {self.variant} ({', '.join(known)})"
+                raise ConfigError("model.task_weights", expected=expected, found=repr(task))
+        return self
 
 
 class Evaluation(Section):
@@ -45,6 +74,12 @@ class Evaluation(Section):
     it takes a second pass over logs and samples. Not where samples.history_cutoff is `day_start` already."""
     gates: Gates = Gates()
     """What a model must be worth to be promoted."""
+
+
+SCORE_COLUMNS = (
+    "user_id", "item_id", "pctr", "pcvr", "pctcvr", "score", "rank", "model_version", "scored_at", "ds",
+)  # fmt: skip
+"""What the table of scores has in any case."""
 
 
 class Scoring(Section):

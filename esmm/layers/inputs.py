@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from esmm.config import Config, IdFeature, NumberFeature
+from esmm.layers.lists import List
 from esmm.layers.pooling import pool
 from esmm.layers.tables import Batch, EmbeddingTable, LookUp
-from esmm.schema import list_column, list_weight_column, number_features
+from esmm.schema import list_column, number_features
 
 
 class Inputs(tf.Module):
@@ -22,18 +23,27 @@ class Inputs(tf.Module):
         self._numbers = number_features(config)
         ids = {name: feature for name, feature in config.features.items() if isinstance(feature, IdFeature)}
         self._table_of = {name: feature.embedding for name, feature in ids.items()}
-        self._weights_of: dict[str, str] = {}
-        for name, behaviour in config.lists.items():
-            for entity in behaviour.entities:
-                column = list_column(name, behaviour, entity).name
-                self._table_of[column] = ids[entity].embedding
-                self._weights_of[column] = list_weight_column(name, behaviour).name
+        self._table_of_entry = {
+            list_column(name, behaviour, entity).name: ids[entity].embedding
+            for name, behaviour in config.lists.items()
+            for entity in behaviour.entities
+        }
+        table_of = self._table_of | self._table_of_entry
         self.tables = {
             name: EmbeddingTable(name, embedding, columns, config.seed, dtype)
             for name, embedding in config.embeddings.items()
-            if (columns := [column for column, table in self._table_of.items() if table == name])
+            if (columns := [column for column, table in table_of.items() if table == name])
         }
-        self.width = sum(self.tables[table].dim for table in self._table_of.values()) + len(self._numbers)
+        by_entity = {name: self.tables[table] for name, table in self._table_of.items()}
+        self._lists = [
+            List(name, behaviour, by_entity, config.seed, dtype) for name, behaviour in config.lists.items()
+        ]
+        self.width = sum(self.tables[table].dim for table in table_of.values()) + len(self._numbers)
+
+    @property
+    def dense_variables(self) -> tuple[tf.Variable, ...]:
+        """All variables but the tables: those of attention."""
+        return tuple(variable for each in self._lists for variable in each.trainable_variables)
 
     def look_up(self, batch: Batch) -> dict[str, LookUp]:
         """What the batch needs of each table."""
@@ -41,18 +51,19 @@ class Inputs(tf.Module):
 
     def __call__(self, batch: Batch, look_ups: Mapping[str, LookUp]) -> tf.Tensor:
         """[b, width]."""
-        parts = []
-        for column, table in self._table_of.items():
-            look_up = look_ups[table]
-            places_bn = look_up.places[column]
-            if column in self._weights_of:
-                weights_bn = tf.cast(batch[self._weights_of[column]], self.dtype)
-            else:
-                weights_bn = tf.ones(tf.shape(places_bn), self.dtype)
-            parts.append(pool(look_up.rows.values_ud, places_bn, weights_bn))
+        by_feature = {name: look_ups[table] for name, table in self._table_of.items()}
+        embedded = {name: self._embedded(name, look_up) for name, look_up in by_feature.items()}
+        parts = [*embedded.values()]
+        for each in self._lists:
+            parts += each(batch, by_feature, embedded)
         for name, feature in self._numbers.items():
             parts.append(number(batch[name], feature, self.dtype)[:, tf.newaxis])
         return tf.concat(parts, axis=1)
+
+    def _embedded(self, feature: str, look_up: LookUp) -> tf.Tensor:
+        """The row of a feature's id, [b, d]; zeros where there is none."""
+        places_b1 = look_up.places[feature]
+        return pool(look_up.rows.values_ud, places_b1, tf.ones(tf.shape(places_b1), self.dtype))
 
 
 def number(values_b: tf.Tensor, feature: NumberFeature, dtype: tf.DType) -> tf.Tensor:

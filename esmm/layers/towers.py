@@ -4,43 +4,77 @@ import math
 
 import tensorflow as tf
 
-from esmm.config import Model
-from esmm.layers.variables import new_variable, number_of
+from esmm.layers.variables import new_variable, number_of, scoped
 
 
-class Tower(tf.Module):
-    """Hidden layers with ReLU, normalised before it if the config says so, and dropout after it; one logit."""
+class Hidden(tf.Module):
+    """Dense layers with ReLU, before it normalised (`layer_norm`), and after it dropped out."""
 
-    def __init__(self, name: str, inputs: int, settings: Model, seed: int, dtype: tf.DType) -> None:
-        super().__init__(name=name)
-        self.dropout, widths = settings.dropout, settings.towers
+    def __init__(
+        self,
+        name: str,
+        inputs: int,
+        widths: tuple[int, ...],
+        seed: int,
+        dtype: tf.DType,
+        *,
+        dropout: float = 0.0,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__(name="hidden")
+        self._dropout, self._drawn_by = dropout, scoped(name)
+        self.width = widths[-1] if widths else inputs
         self.kernels, self.biases = [], []
         self.gains: list[tf.Variable] = []
-        for layer, (fan_in, fan_out) in enumerate(zip((inputs, *widths), (*widths, 1), strict=True)):
-            # He et al. (arXiv 1502.01852) for what a ReLU follows, Glorot and Bengio for the logit.
-            deviation = math.sqrt(2 / (fan_in if layer < len(widths) else fan_in + fan_out))
+        for layer, (fan_in, fan_out) in enumerate(zip((inputs, *widths[:-1]), widths, strict=True)):
+            # He et al. (arXiv 1502.01852), for what a ReLU follows.
+            deviation = math.sqrt(2 / fan_in)
             self.kernels.append(
                 new_variable(f"{name}/kernel_{layer}", (fan_in, fan_out), deviation, seed, dtype)
             )
             self.biases.append(tf.Variable(tf.zeros(fan_out, dtype), name=f"{name}/bias_{layer}"))
-            if settings.layer_norm and layer < len(widths):
+            if layer_norm:
                 self.gains.append(tf.Variable(tf.ones(fan_out, dtype), name=f"{name}/gain_{layer}"))
 
     def __call__(self, x_bi: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Logits [b]. `dropout_seed`, int64 [2], is given in training alone: without it nothing is dropped."""
-        *hidden, last = zip(self.kernels, self.biases, strict=True)
-        for layer, (kernel, bias) in enumerate(hidden):
+        """[b, width]. `dropout_seed`, int64 [2], is given in training alone: without it nothing is dropped."""
+        for layer, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
             x_bi = x_bi @ kernel
             if self.gains:
                 x_bi = normalised(x_bi) * self.gains[layer]
             x_bi = tf.nn.relu(x_bi + bias)
-            if dropout_seed is not None and self.dropout:
+            if dropout_seed is not None and self._dropout:
                 seed = tf.random.experimental.stateless_fold_in(
-                    dropout_seed, number_of(f"{self.name}/{layer}")
+                    dropout_seed, number_of(f"{self._drawn_by}/{layer}")
                 )
-                x_bi = tf.nn.experimental.stateless_dropout(x_bi, self.dropout, seed)
-        kernel, bias = last
-        return tf.squeeze(x_bi @ kernel + bias, axis=1)
+                x_bi = tf.nn.experimental.stateless_dropout(x_bi, self._dropout, seed)
+        return x_bi
+
+
+class Tower(tf.Module):
+    """Hidden layers and, on top of them, one logit."""
+
+    def __init__(
+        self,
+        name: str,
+        inputs: int,
+        widths: tuple[int, ...],
+        seed: int,
+        dtype: tf.DType,
+        *,
+        dropout: float = 0.0,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__(name="tower")
+        self.hidden = Hidden(name, inputs, widths, seed, dtype, dropout=dropout, layer_norm=layer_norm)
+        # Glorot and Bengio 2010, for what nothing follows.
+        deviation, last = math.sqrt(2 / (self.hidden.width + 1)), len(widths)
+        self.kernel = new_variable(f"{name}/kernel_{last}", (self.hidden.width, 1), deviation, seed, dtype)
+        self.bias = tf.Variable(tf.zeros(1, dtype), name=f"{name}/bias_{last}")
+
+    def __call__(self, x_bi: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Logits [b]; `dropout_seed` as for the hidden layers."""
+        return tf.squeeze(self.hidden(x_bi, dropout_seed) @ self.kernel + self.bias, axis=1)
 
 
 def normalised(x_bi: tf.Tensor) -> tf.Tensor:

@@ -1,46 +1,34 @@
-"""Models: one file a variant, all of them over the same inputs and trained by the same loop.
+"""Models: one file a variant, all of them over the same features and trained by the same loop.
 
     model = make(config)                           # the variant that config.model.variant names
-    logits = model(batch, model.inputs.look_up(batch))
+    logits = model(batch, model.look_up(batch))
 
-Another variant is another file here, and a line in `make`.
+Another variant is another file here, its line in VARIANTS, and its name and tasks in `esmm.config.model`.
 """
-
-from collections.abc import Sequence
-from typing import Protocol
 
 import tensorflow as tf
 
 from esmm.config import Config
-from esmm.layers.inputs import Inputs
-from esmm.layers.tables import Batch, LookUp
-from esmm.models.esmm import Esmm, Logits
+from esmm.models.base import Base
+from esmm.models.bodies import Logits
+from esmm.models.dcmt import Dcmt
+from esmm.models.division import Division
+from esmm.models.escm2 import Escm2Dr, Escm2Ips
+from esmm.models.esmm import Esmm
+from esmm.models.esmm_ns import EsmmNs
+from esmm.models.model import Model
 
+__all__ = ["VARIANTS", "Logits", "Model", "make"]
 
-class Model(Protocol):
-    """What training and export ask of a variant."""
-
-    inputs: Inputs
-    """The features and the tables."""
-
-    @property
-    def variables(self) -> Sequence[tf.Variable]:
-        """All of its variables, in the same order on every rank."""
-
-    @property
-    def dense_variables(self) -> Sequence[tf.Variable]:
-        """All of them but the tables."""
-
-    def __call__(
-        self, batch: Batch, look_ups: dict[str, LookUp], dropout_seed: tf.Tensor | None = None
-    ) -> Logits:
-        """The towers' logits; with a seed, as in training."""
-
-    def losses(self, batch: Batch, logits: Logits) -> dict[str, tf.Tensor]:
-        """Each task's loss, summed by weight over the batch."""
-
-    def predictions(self, logits: Logits) -> dict[str, tf.Tensor]:
-        """`pctr`, `pcvr` and `pctcvr`, [b] each."""
+VARIANTS: dict[str, type[Model]] = {
+    "base": Base,
+    "esmm_ns": EsmmNs,
+    "esmm": Esmm,
+    "escm2_ips": Escm2Ips,
+    "escm2_dr": Escm2Dr,
+    "dcmt": Dcmt,
+    "division": Division,
+}
 
 
 def make(config: Config, dtype: tf.DType = tf.float32) -> Model:
@@ -48,5 +36,4 @@ def make(config: Config, dtype: tf.DType = tf.float32) -> Model:
 
     Everything is computed in `dtype`; tests of exactness take float64.
     """
-    variants = {"esmm": Esmm}
-    return variants[config.model.variant](config, dtype)
+    return VARIANTS[config.model.variant](config, dtype)
