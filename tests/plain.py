@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from esmm import schema
-from esmm.config import Config, IdFeature
+from esmm.config import BehaviourList, Config, IdFeature
 
 Arrays = dict[str, np.ndarray]
 
@@ -31,12 +31,28 @@ def fields(config: Config, batch: Mapping[str, np.ndarray]) -> list[tuple[str, n
             found.append((feature.embedding, batch[name][:, np.newaxis], np.ones((len(batch[name]), 1))))
     for name, behaviour in config.lists.items():
         for entity in behaviour.entities:
-            table = config.features[entity].embedding
-            found.append((table, batch[f"{name}_{entity}"], batch[f"{name}_weight"].astype(np.float64)))
+            table, ids = config.features[entity].embedding, batch[f"{name}_{entity}"]
+            found.append((table, ids, list_weights(name, behaviour, ids, batch)))
     return [
         (table, np.vectorize(lambda one, t=table: bucket(int(one), config.embeddings[t].rows))(ids), weights)
         for table, ids, weights in found
     ]
+
+
+def list_weights(
+    name: str, behaviour: BehaviourList, ids: np.ndarray, batch: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """What each entry of a list counts when it is pooled, [b, n], by sum or mean."""
+    weights = batch[f"{name}_weight"].astype(np.float64)
+    for sample, entry in np.ndindex(weights.shape):
+        for entity, times in behaviour.boost.items():
+            if batch[entity][sample] == batch[f"{name}_{entity}"][sample, entry] >= 0:
+                weights[sample, entry] *= times
+    if behaviour.pooling == "mean":
+        weights = np.where(ids < 0, 0.0, weights)
+        for row in weights:
+            row /= row.sum() or 1.0
+    return weights
 
 
 def inputs(config: Config, variables: Arrays, batch: Mapping[str, np.ndarray]) -> np.ndarray:

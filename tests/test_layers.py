@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from esmm.config import Config, Embedding, Model, NumberFeature
+from esmm.config import Config, Embedding, NumberFeature
 from esmm.layers import hashing, pooling, tables, towers, variables
 from esmm.layers.inputs import Inputs, number
 from tests import plain, synthetic
@@ -119,7 +119,7 @@ def test_numbers_are_transformed_and_scaled(transform: str, expected: list[float
 
 
 def test_a_tower_is_as_in_numpy() -> None:
-    tower = towers.Tower("ctr", 6, Model(towers=(5, 4), dropout=0.5), seed=1, dtype=F64)
+    tower = towers.Tower("ctr", 6, (5, 4), seed=1, dtype=F64, dropout=0.5)
     variables = {v.name.removesuffix(":0"): v.numpy() + 0.01 for v in tower.variables}
     for variable in tower.variables:
         variable.assign(variables[variable.name.removesuffix(":0")])
@@ -128,27 +128,28 @@ def test_a_tower_is_as_in_numpy() -> None:
 
 
 def test_a_normalised_tower_is_as_in_numpy() -> None:
-    tower = towers.Tower("ctr", 6, Model(towers=(5,), layer_norm=True), seed=1, dtype=F64)
+    tower = towers.Tower("ctr", 6, (5,), seed=1, dtype=F64, layer_norm=True)
     random = np.random.default_rng(2)
     for variable in tower.variables:
         variable.assign(random.normal(size=variable.shape))
-    [gain], [bias, last_bias], [kernel, last] = (
-        [each.numpy() for each in part] for part in (tower.gains, tower.biases, tower.kernels)
+    hidden, last, last_bias = tower.hidden, tower.kernel.numpy(), tower.bias.numpy()
+    [gain], [bias], [kernel] = (
+        [each.numpy() for each in part] for part in (hidden.gains, hidden.biases, hidden.kernels)
     )
     x = random.normal(size=(7, 6))
     sums = x @ kernel
     centred = sums - sums.mean(axis=1, keepdims=True)
-    hidden = gain * centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5) + bias
-    expected = (np.maximum(hidden, 0) @ last + last_bias)[:, 0]
+    outputs = gain * centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5) + bias
+    expected = (np.maximum(outputs, 0) @ last + last_bias)[:, 0]
     np.testing.assert_allclose(tower(tf.constant(x)), expected, rtol=1e-12)
     # A sample's logit is its own, whatever it shares a batch with.
     np.testing.assert_allclose(tower(tf.constant(x[:1])), expected[:1], rtol=1e-12)
 
 
 def test_dropout_follows_its_seed_and_keeps_the_mean() -> None:
-    tower = towers.Tower("ctr", 1, Model(towers=(4000,), dropout=0.25), seed=1, dtype=F64)
-    tower.kernels[0].assign(tf.ones((1, 4000), F64))
-    tower.kernels[1].assign(tf.ones((4000, 1), F64))
+    tower = towers.Tower("ctr", 1, (4000,), seed=1, dtype=F64, dropout=0.25)
+    tower.hidden.kernels[0].assign(tf.ones((1, 4000), F64))
+    tower.kernel.assign(tf.ones((4000, 1), F64))
     x, seed = tf.ones((1, 1), F64), tf.constant([3, 4], tf.int64)
     dropped = float(tower(x, seed)[0])
     assert float(tower(x)[0]) == 4000
@@ -166,4 +167,8 @@ def test_variables_depend_on_the_seed_and_their_names_alone() -> None:
     )
     np.testing.assert_array_equal(one, same)
     assert abs(one.std() - 0.1) < 0.01
+    with tf.name_scope("scope"):
+        scoped = variables.new_variable("a", (50, 20), 0.1, 1, tf.float32)
+    assert scoped.name == "scope/a:0"
+    assert abs(np.corrcoef(one.ravel(), scoped.numpy().ravel())[0, 1]) < 0.2
     assert abs(np.corrcoef([one.ravel(), other_seed.ravel(), other_name.ravel()]) - np.eye(3)).max() < 0.2
