@@ -97,6 +97,25 @@ def test_a_column_of_the_candidates_goes_before_the_configs_value(
     assert fixed["device"] != own["device"]
 
 
+@pytest.mark.usefixtures("logs")
+@pytest.mark.parametrize("neutral", [1, -1])
+def test_a_position_is_learnt_from_and_scored_as_the_neutral_one(
+    spark: SparkSession, values: dict[str, Any], neutral: int
+) -> None:
+    """Shown at position 3; a candidate is scored as if it were first, or at none."""
+    feature = {"kind": "id", "source": "exposures.position", "embedding": "context", "at_scoring": neutral}
+    values["features"]["position"] = feature
+    config = parse(values)
+    file = Path(config.logs.exposures.source, "part-0.parquet")
+    shown = pq.read_table(file)
+    pq.write_table(shown.append_column("position", pa.array([3] * len(shown), pa.int32())), file)
+    samples.build(spark, config, DAYS[1:2], allow_immature=True).or_raise()
+    [sample] = spark.read.parquet(*Table(config.samples.table).files(DAYS[1:2])).collect()
+    write_candidates(config, user_id=[1], item_id=[7])
+    [candidate] = described(spark, config)
+    assert (sample["position"], candidate["position"]) == (3, neutral)
+
+
 def test_string_ids_come_back_as_they_are(spark: SparkSession, config: Config) -> None:
     write_logs(config, [Event(1, 1, 7, MIDNIGHT)], [Event(10, 1, 3, MIDNIGHT)], [Event(20, 1, 3, MIDNIGHT)])
     for log in (

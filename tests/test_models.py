@@ -1,6 +1,7 @@
 """The variants: what their towers share, what they are fitted to, what they predict, and that each can be used."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -166,6 +167,17 @@ def test_a_shared_bottom_is_one_and_lies_below_the_towers(config: Config) -> Non
         np.testing.assert_allclose(logits[tower], expected, rtol=1e-9, atol=1e-12)
         found = gradients(model, tensors, lambda logits, tower=tower: tf.reduce_sum(logits[tower]))
         assert found["bottom/kernel_0:0"].any()
+
+
+def test_the_body_that_contributing_shows_works(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).resolve().parent.parent / "CONTRIBUTING.md").read_text()
+    shown: dict[str, Any] = {}
+    exec(text.partition("```python\n")[2].partition("```")[0], shown)
+    monkeypatch.setitem(BODIES, "mmoe", shown["Mmoe"])
+    model, batch = made(config, "esmm", body="mmoe"), synthetic.tensors(synthetic.columns(config, 20))
+    found = gradients(model, batch, total_loss(model, batch))
+    assert {"expert_0/kernel_0:0", "cvr/gate:0"} <= set(found)
+    assert all(gradient.any() for gradient in found.values())
 
 
 def test_a_loss_reaches_the_table_from_candidate_and_history(config: Config, model: Model) -> None:
