@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm import features, inputs, schema, statements, views
-from esmm.config import Config, Feature, IdFeature
+from esmm.config import Config, IdFeature, SourcedFeature
 from esmm.days import micros
 from esmm.errors import ConfigError, DataError
 
@@ -96,11 +96,11 @@ def _passed_through(source: inputs.Input, config: Config) -> list[Column]:
     return [F.col(name) for name in names]
 
 
-def _column(feature: Feature) -> str:
+def _column(feature: SourcedFeature) -> str:
     return feature.source.partition(".")[2]
 
 
-def _own(source: inputs.Input, exposures: inputs.Input, name: str, feature: Feature) -> Column:
+def _own(source: inputs.Input, exposures: inputs.Input, name: str, feature: SourcedFeature) -> Column:
     """A feature of the exposure that the candidates have a column of their own for."""
     if isinstance(feature, IdFeature):
         column = _column(feature)
@@ -114,7 +114,7 @@ def _own(source: inputs.Input, exposures: inputs.Input, name: str, feature: Feat
 
 
 def _fixed(
-    spark: SparkSession, source: inputs.Input, exposures: inputs.Input, wanted: dict[str, Feature]
+    spark: SparkSession, source: inputs.Input, exposures: inputs.Input, wanted: dict[str, SourcedFeature]
 ) -> dict[str, Column]:
     """Features of the exposure that the candidates lack: the config's values for scoring.
 

@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm import schema, statements
-from esmm.config import BehaviourList, Config, IdFeature, Statistic
+from esmm.config import BehaviourList, Config, IdFeature, SourcedFeature, Statistic
 from esmm.days import micros
 from esmm.views import KINDS
 
@@ -69,7 +69,9 @@ def described(
     """
     requests.createOrReplaceTempView("requests")
     joined = statements.run(spark, "08_samples", {"time_zone": config.time_zone})
-    made = {name: _feature(config, name, scoring) for name in config.features}
+    made = {
+        name: _feature(name, feature, scoring) for name, feature in schema.sourced_features(config).items()
+    }
     for index, (name, statistic) in enumerate(config.statistics.items()):
         made |= _statistic(index, name, statistic)
     for index, (name, behaviour) in enumerate(config.lists.items()):
@@ -81,9 +83,8 @@ def described(
     return joined.select(*columns, schema.DAY, "passthrough")
 
 
-def _feature(config: Config, name: str, scoring: bool) -> Column:
+def _feature(name: str, feature: SourcedFeature, scoring: bool) -> Column:
     """One feature of a row that 08_samples has joined; absent where the join found nothing."""
-    feature = config.features[name]
     log, _, column = feature.source.partition(".")
     if feature.source in ("exposures.user_id", "exposures.item_id"):
         return F.col(column)
@@ -109,7 +110,7 @@ def _with_item(spark: SparkSession, rows: DataFrame, time: str) -> DataFrame:
 
 
 def _key(config: Config, name: str) -> Column:
-    source = config.features[name].source
+    source = schema.sourced_features(config)[name].source
     if source in ("exposures.user_id", "exposures.item_id"):
         return F.col(source.partition(".")[2])
     return F.coalesce(F.col(f"item.{name}"), F.lit(schema.ABSENT))
@@ -145,7 +146,7 @@ def _list(config: Config, index: int, name: str, behaviour: BehaviourList) -> di
     )
     columns = {schema.list_weight_column(name, behaviour).name: weights}
     for entity in behaviour.entities:
-        of_event = config.features[entity].source == "exposures.item_id"
+        of_event = schema.sourced_features(config)[entity].source == "exposures.item_id"
         column = schema.list_column(name, behaviour, entity)
         columns[column.name] = entries["item_id"] if of_event else entries["item"][entity]
     return columns

@@ -20,9 +20,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from esmm import sources
-from esmm.config import Config, Feature, IdFeature, Log
+from esmm.config import Config, IdFeature, Log, SourcedFeature
 from esmm.errors import ConfigError, DataError
-from esmm.schema import ABSENT
+from esmm.schema import ABSENT, sourced_features
 
 ALWAYS = -(2**63)
 """What an entity's row is valid from if its log says nothing about it."""
@@ -54,7 +54,7 @@ def kind_of_ids(kind: T.DataType) -> str:
     return "strings" if isinstance(kind, T.StringType) else kind.simpleString()
 
 
-def contract_value(column: Column, kind: T.DataType, name: str, feature: Feature) -> Column:
+def contract_value(column: Column, kind: T.DataType, name: str, feature: SourcedFeature) -> Column:
     """A feature's value as the samples hold it: an id, or float32 with null as 0."""
     where = f"features.{name}.source"
     if isinstance(feature, IdFeature):
@@ -182,7 +182,7 @@ class Input:
         part.frame = self.frame.where(condition)
         return part
 
-    def feature(self, name: str, feature: Feature) -> Column:
+    def feature(self, name: str, feature: SourcedFeature) -> Column:
         """The feature's column as the samples hold it: int64, or float32 with null as 0."""
         column = feature.source.partition(".")[2]
         if column in ("user_id", "item_id"):
@@ -195,12 +195,12 @@ class Input:
         return contract_value(F.col(column), kind, name, feature).alias(name)
 
 
-def features_of(config: Config, log: str) -> dict[str, Feature]:
+def features_of(config: Config, log: str) -> dict[str, SourcedFeature]:
     """The features that come from one log's own columns, the ids that every event has aside."""
     ids = ("exposures.user_id", "exposures.item_id")
     return {
         name: feature
-        for name, feature in config.features.items()
+        for name, feature in sourced_features(config).items()
         if feature.source.startswith(f"{log}.") and feature.source not in ids
     }
 
@@ -211,7 +211,7 @@ def feature_struct(columns: Iterable[Column]) -> Column:
     return F.struct(*found) if found else F.struct(F.lit(None).cast("tinyint").alias("none"))
 
 
-def events(source: Input, features: Mapping[str, Feature]) -> DataFrame:
+def events(source: Input, features: Mapping[str, SourcedFeature]) -> DataFrame:
     """One row a row of an event log, as the SQL takes it.
 
     Events without an id of their own are told apart by user, item and time.
@@ -242,7 +242,7 @@ def usable_time(source: Input) -> Column:
     return F.when(F.coalesce(*_broken_times(source, time)).isNull(), time)
 
 
-def entities(source: Input, role: str, features: Mapping[str, Feature]) -> DataFrame:
+def entities(source: Input, role: str, features: Mapping[str, SourcedFeature]) -> DataFrame:
     """One row a row of an entity's log: entity_id, valid_from (where the log names no time, ALWAYS), features."""
     entity = source.id(role)
     slowly_changing = "time" in source.log.columns

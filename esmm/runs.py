@@ -15,7 +15,7 @@ from typing import TypedDict
 
 import pydantic
 
-from esmm import storage, versions
+from esmm import fitted, storage, versions
 from esmm.config import Config
 from esmm.files import write_atomically
 from esmm.metrics import Result as TaskResult
@@ -90,7 +90,8 @@ def finish(root: str, *, run: str, model: str) -> None:
 
 
 def give_up(root: str) -> None:
-    """Note that no run goes on from the checkpoints that there are."""
+    """Note that no run goes on from the checkpoints that there are, or with what was learnt for them."""
+    fitted.forget(root)
     _write(root, Finished(checkpoint=_newest(root)))
 
 

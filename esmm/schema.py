@@ -17,7 +17,15 @@ from typing import Literal
 
 import pyarrow as pa
 
-from esmm.config import BehaviourList, Config, IdFeature, NumberFeature
+from esmm.config import (
+    BehaviourList,
+    Config,
+    CrossFeature,
+    IdFeature,
+    NumberFeature,
+    SourcedFeature,
+    Statistic,
+)
 from esmm.errors import ConfigError
 
 ABSENT = -1
@@ -93,28 +101,54 @@ def statistic_column(name: str, figure: str, days: int) -> Column:
 def statistic_columns(config: Config) -> tuple[Column, ...]:
     """The numbers of the config's statistics, in order: by statistic, then by days, then as in STATISTICS."""
     return tuple(
-        statistic_column(name, figure, days)
-        for name, statistic in config.statistics.items()
-        for days in statistic.days
-        for figure in STATISTICS
+        column for name, statistic in config.statistics.items() for column in _columns_of(name, statistic)
     )
 
 
+def _columns_of(name: str, statistic: Statistic) -> list[Column]:
+    return [statistic_column(name, figure, days) for days in statistic.days for figure in STATISTICS]
+
+
 def number_features(config: Config) -> dict[str, NumberFeature]:
-    """The numeric features by column: the config's own, and each number of its statistics, as it stands."""
+    """The numeric features by column: the config's own, and each number of its statistics."""
     own = {name: feature for name, feature in config.features.items() if isinstance(feature, NumberFeature)}
     made = {
-        column.name: NumberFeature(kind="number", source=f"statistics.{column.name}")
-        for column in statistic_columns(config)
+        column.name: NumberFeature(
+            kind="number", source=f"statistics.{column.name}", standardise=statistic.standardise
+        )
+        for name, statistic in config.statistics.items()
+        for column in _columns_of(name, statistic)
     }
     return own | made
+
+
+def sourced_features(config: Config) -> dict[str, SourcedFeature]:
+    """The features that have a column of their own, in the config's order: all but crosses, which are of others'."""
+    return {
+        name: feature for name, feature in config.features.items() if not isinstance(feature, CrossFeature)
+    }
+
+
+def tables_of(config: Config) -> dict[str, str]:
+    """The table that each embedded feature and each list of ids looks up, by its name, in the config's order.
+
+    The names are those of columns, but for crosses, which the graph makes, and buckets, whose columns are numbers.
+    """
+    tables = {
+        name: feature.embedding
+        for name, feature in config.features.items()
+        if not isinstance(feature, NumberFeature)
+    }
+    for name, behaviour in config.lists.items():
+        tables |= {list_column(name, behaviour, entity).name: tables[entity] for entity in behaviour.entities}
+    return tables
 
 
 def feature_columns(config: Config) -> tuple[Column, ...]:
     """What the model takes: the features in the config's order, the statistics, each list's ids and weights."""
     columns = [
         Column(name, "int64" if isinstance(feature, IdFeature) else "float32", Role.FEATURE)
-        for name, feature in config.features.items()
+        for name, feature in sourced_features(config).items()
     ]
     columns += statistic_columns(config)
     for name, behaviour in config.lists.items():

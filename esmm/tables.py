@@ -94,7 +94,7 @@ def _opened(
 def _sample_comments(config: Config) -> dict[str, str]:
     """What the catalog says of each column of the samples."""
     found = dict(_SAMPLES)
-    for name, feature in config.features.items():
+    for name, feature in schema.sourced_features(config).items():
         found[name] = f"{feature.source}, -1 where it is absent" if feature.kind == "id" else feature.source
     for name, statistic in config.statistics.items():
         by = " and ".join(statistic.by)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 import tensorflow as tf
 
-from esmm import models, optimizers, runs
+from esmm import fitting, models, optimizers, runs
 from esmm.checkpoints import Best, Checkpoints, Outcome, State
 from esmm.config import Config
 from esmm.dataset import Load
@@ -26,6 +26,7 @@ from esmm.epochs import Epoch, Position
 from esmm.errors import ConfigError, DataError
 from esmm.export import export
 from esmm.feeding import Fed, feed, reading
+from esmm.fitted import Fitted
 from esmm.metrics import Metrics
 from esmm.metrics import Result as TaskResult
 from esmm.plan import ReadingPlan
@@ -71,8 +72,9 @@ def train(
     if published is not None:
         log.info("trained before", model=published["version"])
         return published
+    fitted = fitting.fit(config, plan, exchange, run)
     with reading(config) as load:
-        return _Run(config, plan, exchange, validation, load, run).train(days)
+        return _Run(config, plan, exchange, validation, load, run, fitted).train(days)
 
 
 class _Run:
@@ -84,11 +86,12 @@ class _Run:
         validation: ReadingPlan | None,
         load: Load,
         run: str,
+        fitted: Fitted,
     ) -> None:
         self._config, self._plan, self._exchange, self._load = config, plan, exchange, load
-        self._digest = run
-        self._model = models.make(config)
-        self._optimizer = optimizers.make(self._model.variables, config.training.optimizer)
+        self._digest, self._fitted = run, fitted
+        self._model = models.make(config, fitted=fitted)
+        self._optimizer = optimizers.make(self._model.trainable_variables, config.training.optimizer)
         self._measured = _Measured()
         self._step = make_step(self._model, self._optimizer, exchange, config)
         self._validation = (
@@ -250,7 +253,7 @@ class _Run:
                 "days": [str(day) for day in days], "rows": self._plan.rows, "steps": state.step,
                 "samples": state.samples, "planned": self._plan.rows * state.position.epoch,
                 "ranks": self._exchange.size, "epoch": state.best.epoch if state.best else state.position.epoch,
-                **outcome.model_dump(mode="json"),
+                "fitted": self._fitted.summary(), **outcome.model_dump(mode="json"),
             }  # fmt: skip
             models = self._config.scoring.models
             version = export(self._model, self._config, models, facts)

@@ -24,7 +24,7 @@ def columns(config: Config, rows: int, seed: int = 0, ids: int = 50) -> dict[str
     tastes = np.random.default_rng(99).normal(size=(2, 20, ids))
     found: dict[str, np.ndarray] = {}
     logits = np.array([-1.0, -0.5])[:, np.newaxis] + np.zeros((2, rows))
-    for number, (name, feature) in enumerate(config.features.items()):
+    for number, (name, feature) in enumerate(schema.sourced_features(config).items()):
         if isinstance(feature, IdFeature):
             found[name] = random.integers(0, ids, rows)
             logits += 0.7 * tastes[:, number, found[name]]

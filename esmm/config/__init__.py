@@ -19,7 +19,19 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from esmm.config.features import BehaviourList, Embedding, Feature, IdFeature, NumberFeature, Statistic
+from esmm.config import embedded
+from esmm.config.features import (
+    BehaviourList,
+    BucketFeature,
+    CrossFeature,
+    Embedding,
+    Feature,
+    IdFeature,
+    NumberFeature,
+    SourcedFeature,
+    Statistic,
+    Vocabulary,
+)
 from esmm.config.fields import Duration, Name, Section, StorageOptions, TimeZone
 from esmm.config.gates import Gates
 from esmm.config.logs import Attribution, Log, Logs, Samples
@@ -29,9 +41,10 @@ from esmm.config.training import Checkpoints, EarlyStopping, Failure, Optimizer,
 from esmm.errors import ConfigError
 
 __all__ = [
-    "Attribution", "BehaviourList", "Checkpoints", "Config", "EarlyStopping", "Embedding", "Evaluation", "Failure",
-    "Feature", "Gates", "IdFeature", "Log", "Logs", "Model", "NumberFeature", "Optimizer", "Samples", "Scoring",
-    "Simulation", "Statistic", "Training", "load", "parse",
+    "Attribution", "BehaviourList", "BucketFeature", "Checkpoints", "Config", "CrossFeature", "EarlyStopping",
+    "Embedding", "Evaluation", "Failure", "Feature", "Gates", "IdFeature", "Log", "Logs", "Model", "NumberFeature",
+    "Optimizer", "Samples", "Scoring", "Simulation", "SourcedFeature", "Statistic", "Training", "Vocabulary", "load",
+    "parse",
 ]  # fmt: skip
 
 
@@ -65,6 +78,8 @@ class Config(Section):
     @pydantic.model_validator(mode="after")
     def _check_features(self) -> Self:
         for name, feature in self.features.items():
+            if isinstance(feature, CrossFeature):
+                continue
             where = f"features.{name}"
             log, _, column = feature.source.partition(".")
             known = ("exposures", "items", "users", "clock")
@@ -76,9 +91,7 @@ class Config(Section):
                 raise ConfigError(f"{where}.source", expected=expected, found=feature.source)
             if log == "users" and self.logs.users is None:
                 raise ConfigError("logs.users", expected=f"a log, since {where} comes from it", found="none")
-            if isinstance(feature, IdFeature) and feature.embedding not in self.embeddings:
-                raise ConfigError(f"{where}.embedding", expected=f"one of {', '.join(self.embeddings)}",
-                                  found=repr(feature.embedding))  # fmt: skip
+        embedded.check(self.features, self.embeddings)
         return self
 
     @pydantic.model_validator(mode="after")
@@ -119,13 +132,13 @@ class Config(Section):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _describes_item(feature: IdFeature | NumberFeature) -> bool:
+def _describes_item(feature: Feature) -> bool:
     return isinstance(feature, IdFeature) and (
         feature.source.startswith("items.") or feature.source == "exposures.item_id"
     )
 
 
-def _describes_pair(feature: IdFeature | NumberFeature) -> bool:
+def _describes_pair(feature: Feature) -> bool:
     return _describes_item(feature) or (
         isinstance(feature, IdFeature) and feature.source == "exposures.user_id"
     )

@@ -1,19 +1,39 @@
-"""What the model sees: embeddings, features, behaviour lists, statistics."""
+"""What the model sees: embeddings, features, behaviour lists, statistics. docs/features.md shows them at work."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from esmm.config.fields import Name, Positive, PositiveDuration, Section
+
+
+def _increasing(boundaries: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(one < other for one, other in pairwise(boundaries)):
+        raise ValueError("numbers that increase")
+    return boundaries
+
+
+Boundaries = Annotated[tuple[float, ...], Field(min_length=1), AfterValidator(_increasing)]
+
+
+class Vocabulary(Section):
+    """The ids that a table has a row for, learnt from the training samples; all others share one row."""
+
+    min_count: Positive
+    """How often an id has to be there: in all columns of the table, candidates' and lists', each entry counts. Where
+    more ids are than the table has rows for, the most frequent get one, of equals the smaller id."""
 
 
 class Embedding(Section):
     """An embedding table. Every feature and list that names it shares it."""
 
     rows: Positive
-    """Rows of the table; ids are hashed into them."""
+    """Rows of the table; ids are hashed into them. Of a table with a vocabulary, the most that it gets."""
     dim: Positive
     """Floats a row."""
+    vocabulary: Vocabulary | None = None
+    """Gives frequent ids rows of their own, in place of hashing."""
 
 
 class IdFeature(Section):
@@ -36,13 +56,46 @@ class NumberFeature(Section):
     """As for an id."""
     transform: Literal["none", "log1p"] = "none"
     """Applied in the graph: the value itself, or sign(x) · log(1 + |x|)."""
+    standardise: bool = False
+    """Whether the transformed value, less its mean, is divided by its deviation, both by the training samples' weight;
+    a value that never differs becomes 0."""
     scale: float = Field(default=1.0, gt=0)
-    """The transformed value is divided by this."""
+    """What comes out is divided by this."""
     at_scoring: float | None = None
     """As for an id."""
 
 
-Feature = Annotated[IdFeature | NumberFeature, Field(discriminator="kind")]
+class BucketFeature(Section):
+    """A numeric feature, cut into buckets that have a row each; null is read as 0, and 0 is in none."""
+
+    kind: Literal["bucket"]
+    source: str
+    """As for an id."""
+    embedding: Name
+    """The table whose rows are the buckets, from the lowest on; for buckets alone."""
+    boundaries: Boundaries | None = None
+    """Where buckets begin: B of them make B + 1 buckets, and a value that is a boundary is in the upper one."""
+    quantiles: Annotated[int, Field(ge=2)] | None = None
+    """In place of `boundaries`: how many buckets, of equal weight in the training samples, as far as equal values
+    allow it."""
+    at_scoring: float | None = None
+    """As for an id."""
+
+
+class CrossFeature(Section):
+    """Id features as one: each combination of theirs is an id, absent where one of them is."""
+
+    kind: Literal["cross"]
+    of: tuple[Name, ...] = Field(min_length=2)
+    """The id features."""
+    embedding: Name
+    """The table that combinations are hashed into; one without a vocabulary."""
+
+
+SourcedFeature = IdFeature | NumberFeature | BucketFeature
+"""A feature that the samples have a column of."""
+
+Feature = Annotated[SourcedFeature | CrossFeature, Field(discriminator="kind")]
 
 
 class BehaviourList(Section):
@@ -77,3 +130,5 @@ class Statistic(Section):
     """How many days it looks back."""
     strength: float = Field(default=20.0, gt=0)
     """A rate is mixed with that of all, which counts like so many events."""
+    standardise: bool = False
+    """As for a number: all of its columns."""

@@ -4,33 +4,31 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from esmm.config import Config, IdFeature, NumberFeature
+from esmm.config import BucketFeature, Config, CrossFeature, NumberFeature
+from esmm.fitted import NOTHING, Fitted, Moments
+from esmm.layers.buckets import bucketised
+from esmm.layers.hashing import cross
 from esmm.layers.lists import List
 from esmm.layers.pooling import pool
+from esmm.layers.rules import Hashed, Numbered, Rule, Vocabulary
 from esmm.layers.tables import Batch, EmbeddingTable, LookUp
-from esmm.schema import list_column, number_features
+from esmm.schema import number_features, tables_of
 
 
 class Inputs(tf.Module):
     """A batch's features as one vector a sample: what every tower of a model sees.
 
-    The embedded id features, the pooled lists, one vector an entity, and the numbers, in the config's order.
+    The embedded features, the pooled lists, one vector an entity, and the numbers, in the config's order.
     """
 
-    def __init__(self, config: Config, dtype: tf.DType) -> None:
+    def __init__(self, config: Config, dtype: tf.DType, fitted: Fitted = NOTHING) -> None:
         super().__init__(name="inputs")
-        self.dtype = dtype
+        self.dtype, self._features, self._fitted = dtype, config.features, fitted
         self._numbers = number_features(config)
-        ids = {name: feature for name, feature in config.features.items() if isinstance(feature, IdFeature)}
-        self._table_of = {name: feature.embedding for name, feature in ids.items()}
-        self._table_of_entry = {
-            list_column(name, behaviour, entity).name: ids[entity].embedding
-            for name, behaviour in config.lists.items()
-            for entity in behaviour.entities
-        }
-        table_of = self._table_of | self._table_of_entry
+        table_of = tables_of(config)
+        self._table_of = {name: table for name, table in table_of.items() if name in config.features}
         self.tables = {
-            name: EmbeddingTable(name, embedding, columns, config.seed, dtype)
+            name: EmbeddingTable(name, embedding, columns, config.seed, dtype, _rule(config, name, fitted))
             for name, embedding in config.embeddings.items()
             if (columns := [column for column, table in table_of.items() if table == name])
         }
@@ -47,6 +45,7 @@ class Inputs(tf.Module):
 
     def look_up(self, batch: Batch) -> dict[str, LookUp]:
         """What the batch needs of each table."""
+        batch = {**batch, **self._made(batch)}
         return {name: table.look_up(batch) for name, table in self.tables.items()}
 
     def __call__(self, batch: Batch, look_ups: Mapping[str, LookUp]) -> tf.Tensor:
@@ -57,7 +56,8 @@ class Inputs(tf.Module):
         for each in self._lists:
             parts += each(batch, by_feature, embedded)
         for name, feature in self._numbers.items():
-            parts.append(number(batch[name], feature, self.dtype)[:, tf.newaxis])
+            moments = self._fitted.moments.get(name)
+            parts.append(number(batch[name], feature, self.dtype, moments)[:, tf.newaxis])
         return tf.concat(parts, axis=1)
 
     def _embedded(self, feature: str, look_up: LookUp) -> tf.Tensor:
@@ -65,10 +65,39 @@ class Inputs(tf.Module):
         places_b1 = look_up.places[feature]
         return pool(look_up.rows.values_ud, places_b1, tf.ones(tf.shape(places_b1), self.dtype))
 
+    def _made(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """The ids that are no columns: of crosses, and of buckets in place of what is cut into them."""
+        made = {}
+        for name, feature in self._features.items():
+            if isinstance(feature, CrossFeature):
+                made[name] = cross([batch[part] for part in feature.of])
+            elif isinstance(feature, BucketFeature):
+                made[name] = bucketised(batch[name], feature.boundaries or self._fitted.boundaries[name])
+        return made
 
-def number(values_b: tf.Tensor, feature: NumberFeature, dtype: tf.DType) -> tf.Tensor:
-    """A numeric feature as its config has it: x / scale, or sign(x) · log(1 + |x|) / scale."""
-    values_b = tf.cast(values_b, dtype)
-    if feature.transform == "log1p":
-        values_b = tf.sign(values_b) * tf.math.log1p(tf.abs(values_b))
+
+def number(
+    values_b: tf.Tensor, feature: NumberFeature, dtype: tf.DType, moments: Moments | None = None
+) -> tf.Tensor:
+    """A numeric feature as its config has it: transformed, standardised, and divided by its scale."""
+    values_b = transformed(tf.cast(values_b, dtype), feature)
+    if feature.standardise:
+        assert moments is not None
+        values_b = (values_b - moments.mean) / moments.deviation
     return values_b / feature.scale
+
+
+def transformed(values_b: tf.Tensor, feature: NumberFeature) -> tf.Tensor:
+    """x, or sign(x) · log(1 + |x|)."""
+    if feature.transform == "log1p":
+        return tf.sign(values_b) * tf.math.log1p(tf.abs(values_b))
+    return values_b
+
+
+def _rule(config: Config, table: str, fitted: Fitted) -> Rule:
+    """How a table's ids find their rows."""
+    embedding = config.embeddings[table]
+    if embedding.vocabulary is not None:
+        return Vocabulary(fitted.vocabularies[table])
+    of_buckets = [each.embedding for each in config.features.values() if isinstance(each, BucketFeature)]
+    return Numbered(embedding.rows) if table in of_buckets else Hashed(embedding.rows)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from esmm.config import Embedding
-from esmm.layers.hashing import bucket
+from esmm.layers.rules import Hashed, Rule
 from esmm.layers.variables import new_variable
 from esmm.schema import ABSENT
 
@@ -46,10 +46,20 @@ class LookUp(NamedTuple):
 class EmbeddingTable(tf.Module):
     """One table, and the columns that share it."""
 
-    def __init__(self, name: str, embedding: Embedding, columns: Sequence[str], seed: int, dtype: tf.DType):
+    def __init__(
+        self,
+        name: str,
+        embedding: Embedding,
+        columns: Sequence[str],
+        seed: int,
+        dtype: tf.DType,
+        rule: Rule | None = None,
+    ) -> None:
+        """By default ids are hashed into the embedding's rows; another rule says how many rows there are."""
         super().__init__(name=f"table_{name}")
         self.columns = tuple(columns)
-        self.size, self.dim = embedding.rows, embedding.dim
+        self.rule = rule or Hashed(embedding.rows)
+        self.size, self.dim = self.rule.size, embedding.dim
         self.weights = new_variable(f"table/{name}", (self.size, self.dim), EMBEDDING_DEVIATION, seed, dtype)
 
     def look_up(self, batch: Batch) -> LookUp:
@@ -57,7 +67,7 @@ class EmbeddingTable(tf.Module):
         ids = [_as_list(batch[column]) for column in self.columns]
         ids_m = tf.concat([tf.reshape(ids_bn, [-1]) for ids_bn in ids], axis=0)
         # With an absent id in front, absence is number 0 of the unique ids, and the rows begin at 1.
-        absent_first = tf.concat([[tf.constant(ABSENT, tf.int64)], bucket(ids_m, self.size)], axis=0)
+        absent_first = tf.concat([[tf.constant(ABSENT, tf.int64)], self.rule(ids_m)], axis=0)
         unique, numbers = tf.unique(absent_first)
         indices_u, places_m = unique[1:], numbers[1:] - 1
         places = tf.split(places_m, [tf.size(ids_bn) for ids_bn in ids])

@@ -9,6 +9,7 @@ Another variant is another file here, its line in VARIANTS, and its name and tas
 import tensorflow as tf
 
 from esmm.config import Config
+from esmm.fitted import NOTHING, Fitted
 from esmm.models.base import Base
 from esmm.models.bodies import Logits
 from esmm.models.dcmt import Dcmt
@@ -31,9 +32,10 @@ VARIANTS: dict[str, type[Model]] = {
 }
 
 
-def make(config: Config, dtype: tf.DType = tf.float32) -> Model:
+def make(config: Config, dtype: tf.DType = tf.float32, fitted: Fitted = NOTHING) -> Model:
     """A new model of the config's variant, its variables drawn by the config's seed.
 
-    Everything is computed in `dtype`; tests of exactness take float64.
+    Everything is computed in `dtype`; tests of exactness take float64. `fitted` is what `esmm.fitting` has learnt for
+    the config, if there is something to learn.
     """
-    return VARIANTS[config.model.variant](config, dtype)
+    return VARIANTS[config.model.variant](config, dtype, fitted)

@@ -15,6 +15,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from esmm.config import Config
+from esmm.fitted import NOTHING, Fitted
 from esmm.layers.inputs import Inputs
 from esmm.layers.tables import Batch, EmbeddingTable, LookUp
 from esmm.losses import Seen, product_logit
@@ -30,14 +31,14 @@ class Model(tf.Module):
     towers: ClassVar[Groups]
     """The towers in groups: those of one share tables, attention and body, those of two share nothing."""
 
-    def __init__(self, config: Config, dtype: tf.DType = tf.float32) -> None:
+    def __init__(self, config: Config, dtype: tf.DType = tf.float32, fitted: Fitted = NOTHING) -> None:
         super().__init__(name=config.model.variant)
         self.settings = config.model
         self._networks = []
         for group in self.towers:
             # Where nothing is shared, the names of a group's variables begin with its own.
             with tf.name_scope("" if len(self.towers) == 1 else "_".join(group)):
-                self._networks.append(_Network(group, config, dtype))
+                self._networks.append(_Network(group, config, dtype, fitted))
 
     @property
     def tables(self) -> dict[str, EmbeddingTable]:
@@ -85,11 +86,11 @@ class Model(tf.Module):
 class _Network(tf.Module):
     """Features, and a body with some towers over them."""
 
-    def __init__(self, towers: Sequence[str], config: Config, dtype: tf.DType) -> None:
+    def __init__(self, towers: Sequence[str], config: Config, dtype: tf.DType, fitted: Fitted) -> None:
         super().__init__(name="network")
         scope = tf.get_current_name_scope()
         self._prefix = f"{scope}/" if scope else ""
-        self._inputs = Inputs(config, dtype)
+        self._inputs = Inputs(config, dtype, fitted)
         self._body = bodies.make(self._inputs.width, towers, config, dtype)
 
     @property
