@@ -73,15 +73,16 @@ def publish(config: Config, files: list[int], day: dt.date = DAY, seed: int = 0)
     directory = f"{table.path}/run={run}/ds={day}"
     table.fs.makedirs(directory)
     for number, rows in enumerate(files):
-        arrays = [
-            pa.array(values.tolist() if values.ndim > 1 else values, field.type)
-            for values, field in zip(
-                columns(config, rows, seed + number).values(), schema.arrow_schema(config), strict=True
-            )
-        ]
-        pq.write_table(
-            pa.Table.from_arrays(arrays, schema=schema.arrow_schema(config)),
-            f"{directory}/part-{number}.parquet",
-        )
+        write(config, columns(config, rows, seed + number), f"{directory}/part-{number}.parquet")
     table.publish(day, run, config=config.digest())
     return table
+
+
+def write(config: Config, samples: Mapping[str, np.ndarray], path: str) -> None:
+    """A file of samples, one row group."""
+    names = schema.arrow_schema(config)
+    arrays = [
+        pa.array(values.tolist() if values.ndim > 1 else values, field.type)
+        for values, field in zip(samples.values(), names, strict=True)
+    ]
+    pq.write_table(pa.Table.from_arrays(arrays, schema=names), path)

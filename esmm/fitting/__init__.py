@@ -56,7 +56,7 @@ def fit(config: Config, plan: ReadingPlan, exchange: "Exchange", run: str) -> Fi
     found = learners.merged(exchange)
     if exchange.rank == 0:
         fitted.save(root, run, found)
-        log.info("features fitted", rows=plan.rows, **found.summary())
+        log.info("features fitted", rows=plan.rows, vocabularies=found.summary()["vocabularies"])
     return found
 
 
