@@ -1,5 +1,6 @@
 """What is learnt before training: against counting by hand, NumPy and scikit-learn, by one rank and by several."""
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -23,8 +26,11 @@ from esmm.fitting import counts
 from esmm.fitting.counts import Counts
 from esmm.fitting.moments import Sums
 from esmm.fitting.quantiles import Histogram
+from esmm.layers.inputs import Inputs
 from esmm.plan import ReadingPlan, make_plan
 from tests import kinds, synthetic
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Rank(Alone):
@@ -126,6 +132,42 @@ def check(found: Fitted, samples: dict[str, np.ndarray]) -> None:
     assert set(found.boundaries) == {"band"}
     expected = weighted_quantiles(samples["band"], samples["weight"], 4)
     assert (found.boundaries["band"].dtype, found.boundaries["band"].tolist()) == (np.float32, expected)
+
+
+def test_the_example_of_the_docs(values: dict[str, Any], tmp_path: Path) -> None:
+    text = (ROOT / "docs/features.md").read_text()
+    block = re.search(r"((?:^    .*\n|^\n)+)", text[text.index("    embeddings:") :], re.MULTILINE)
+    assert block is not None
+    config = parse(values | yaml.safe_load(block[1]))
+    samples = synthetic.columns(config, 4)
+    price = np.array([2, 0, 8, 5], np.float32)
+    samples |= {
+        "item": np.array([7, 9, 4, 5]), "category": np.array([31, -1, 31, 32]), "hour": np.array([20, 20, 9, 9]),
+        "clicked_item": np.array([[9, 9, 4], [7, -1, -1], [9, 5, -1], [3, -1, -1]]),
+        "price": price, "price_band": price,
+    }  # fmt: skip
+    synthetic.write(config, samples, str(tmp_path / "four.parquet"))
+    plan = make_plan(str(tmp_path / "four.parquet"), None, schema.training_columns(config))
+    found = fitting.fit(config, plan, Alone(), "run")
+    assert found.vocabularies["item"].tolist() == [4, 5, 9]
+    assert found.moments["price"] == pytest.approx((1.2719, 0.8328), abs=5e-5)
+    assert found.boundaries["price_band"].tolist() == [8.0]
+
+    inputs = Inputs(config, tf.float64, found)
+    tensors = synthetic.tensors(samples)
+    look_ups = inputs.look_up(tensors)
+
+    def rows(name: str, table: str) -> list[int]:
+        indices, places = look_ups[table].rows.indices_u.numpy(), look_ups[table].places[name].numpy()
+        return [int(indices[place]) if place >= 0 else -1 for place in places.ravel()]
+
+    assert rows("item", "item") == [0, 3, 1, 2]
+    assert rows("clicked_item", "item") == [3, 3, 1, 0, -1, -1, 3, 2, -1, 0, -1, -1]
+    assert rows("price_band", "price_band") == [0, -1, 1, 0]
+    tastes = rows("taste", "taste")
+    assert tastes[1] == -1
+    assert len({tastes[0], tastes[2], tastes[3]} - {-1}) == 3
+    np.testing.assert_allclose(inputs(tensors, look_ups)[:, -1], [-0.208, -1.527, 1.111, 0.624], atol=5e-4)
 
 
 def test_a_vocabulary_holds_what_is_often_enough_and_no_more_than_the_table_has_rows_for() -> None:

@@ -7,9 +7,9 @@ Each rank reads its share of the plan's row groups, of the columns that somethin
 they find is merged. Where nothing is to be learnt nothing is read. A run that goes on from a checkpoint takes what it
 learnt when it began.
 
-What a rank holds meanwhile does not grow with the number of rows: 16 bytes for each different id of its share, table
-by table, with the same again while they are sorted (`esmm.fitting.counts`); 8 MiB a feature cut at quantiles
-(`esmm.fitting.quantiles`); three numbers a standardised column (`esmm.fitting.moments`); and a few row groups.
+What a rank holds meanwhile does not grow with the number of rows: of each table with a vocabulary about 64 bytes for
+each different id of its share, at the peak, while they are sorted (`esmm.fitting.counts`); 8 MiB a feature cut at
+quantiles (`esmm.fitting.quantiles`); three numbers a standardised column (`esmm.fitting.moments`); a few row groups.
 """
 
 from typing import TYPE_CHECKING
