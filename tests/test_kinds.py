@@ -115,21 +115,21 @@ def test_training_changes_all_variables_but_vocabularies(config: Config, fitted:
     model = models.make(config, fitted=fitted)
     left = {v.ref() for v in model.variables} - {v.ref() for v in model.trainable_variables}
     assert [ref.deref().numpy().tolist() for ref in left] == [[-1, 0, 3, 4, 49]]
-    assert {table.weights.ref() for table in model.inputs.tables.values()} <= {
+    assert {table.weights.ref() for table in model.tables.values()} <= {
         v.ref() for v in model.trainable_variables
     }
 
 
 def test_the_exported_model_takes_columns_alone_and_gives_the_same(config: Config, fitted: Fitted) -> None:
     model = models.make(config, fitted=fitted)
-    for table in model.inputs.tables.values():
+    for table in model.tables.values():
         table.weights.assign(table.weights * 20)
     version = export.export(model, config, config.scoring.models, {})
     samples = synthetic.columns(config, 100)
     predict = export.load(config.scoring.models, version)
     assert set(predict._inputs) == {column.name for column in schema.feature_columns(config)}
     tensors = synthetic.tensors(samples)
-    expected = model.predictions(model(tensors, model.inputs.look_up(tensors)))
+    expected = model.predictions(model(tensors, model.look_up(tensors)))
     for name, values in predict(samples).items():
         np.testing.assert_allclose(values, expected[name], atol=1e-6)
     # What each kind is made of counts.
