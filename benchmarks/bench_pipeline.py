@@ -14,7 +14,7 @@ import yaml
 
 from benchmarks.harness import ROOT, Figures, run, timed
 from esmm import config as configs
-from esmm.publish import Table
+from esmm import tables
 
 DIRECTORY = ROOT / "build/bench/pipeline"
 DAYS = 5
@@ -40,7 +40,7 @@ def main() -> None:
     # The last day is scored; the day before it is held out.
     *training, held_out, scored = days
     built = [*training, held_out]
-    samples, scores = Table(config.samples.table), Table(config.scoring.table)
+    samples, scores = tables.samples(config), tables.scores(config)
 
     def stage(job: str, *options: object, rows: Callable[[], int]) -> Callable[[], Figures]:
         command = [str(ROOT / "spark-submit.sh"), str(ROOT / f"jobs/{job}.py"), "--config", str(file)]

@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm import features, inputs, schema, statements, views
-from esmm.config import Config, IdFeature, SourcedFeature
+from esmm.config import Config, IdFeature, SourcedFeature, required
 from esmm.days import micros
 from esmm.errors import ConfigError, DataError
 
@@ -58,7 +58,7 @@ def requests(users: DataFrame) -> DataFrame:
 
 def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input) -> DataFrame:
     where = "scoring.candidates"
-    source = inputs.Input(spark, where, config.scoring.candidates)
+    source = inputs.Input(spark, where, required(config.scoring.candidates, where))
     user, item = source.id("user_id"), source.id("item_id")
     for role in ("user_id", "item_id"):
         source.check_ids(role, exposures, role)

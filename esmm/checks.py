@@ -1,6 +1,7 @@
 """The data checks of sql/checks, on samples that are written and not published yet."""
 
 import datetime as dt
+import math
 from collections.abc import Iterator
 
 from pyspark.sql import DataFrame, SparkSession
@@ -17,7 +18,7 @@ def broken(spark: SparkSession, config: Config, written: DataFrame) -> dict[dt.d
     written.createOrReplaceTempView("samples")
     failures: dict[dt.date, DataError] = {}
     for check in statements.checks():
-        for arguments in _lists_to_check(config, written) if check == "checks/lists" else [{}]:
+        for arguments in _lists(config, written) if check == "checks/lists" else [{}]:
             rows = statements.run(spark, check, arguments)
             # Without an order Spark looks at one file first, and then at the others: the same work with one core idle.
             shown = rows.orderBy(DAY, "exposure_id").limit(5).collect()
@@ -29,11 +30,19 @@ def broken(spark: SparkSession, config: Config, written: DataFrame) -> dict[dt.d
     return failures
 
 
-def _lists_to_check(config: Config, written: DataFrame) -> Iterator[dict[str, int]]:
-    """Each list of the samples as the view sample_lists, and its length."""
+def _lists(config: Config, written: DataFrame) -> Iterator[dict[str, float]]:
+    """Each list and bag of the samples as the view sample_lists; its length, and what none of its weights reaches."""
+
+    def register(ids: list[str], weights: str) -> None:
+        lists = [F.array(*ids).alias("ids"), F.col(weights).alias("weights")]
+        written.select(DAY, "exposure_id", *lists).createOrReplaceTempView("sample_lists")
+
     for name, behaviour in config.lists.items():
-        ids = F.array(*[schema.list_column(name, behaviour, entity).name for entity in behaviour.entities])
-        weights = F.col(schema.list_weight_column(name, behaviour).name)
-        lists = written.select(DAY, "exposure_id", ids.alias("ids"), weights.alias("weights"))
-        lists.createOrReplaceTempView("sample_lists")
-        yield {"length": behaviour.length}
+        ids = [schema.list_column(name, behaviour, entity).name for entity in behaviour.entities]
+        register(ids, schema.list_weight_column(name, behaviour).name)
+        # The weight of an event that was not strictly before the exposure.
+        yield {"length": behaviour.length, "weights_below": 1.0}
+    for name, bag in config.bags.items():
+        of_bag, weights = schema.bag_columns(name, bag)
+        register([of_bag.name], weights.name)
+        yield {"length": bag.length, "weights_below": math.inf}

@@ -30,8 +30,10 @@ def measure(config: Config, samples: DataFrame) -> Funnels:
         "ctr": F.sum(F.col("weight") * F.col("click")) / F.sum("weight"),
         "cvr": F.sum("purchase") / F.sum("click"),
     }
-    for name, behaviour in config.lists.items():
-        weights = schema.list_weight_column(name, behaviour).name
+    weights_of = {name: schema.list_weight_column(name, list_) for name, list_ in config.lists.items()}
+    weights_of |= {name: schema.bag_columns(name, bag)[1] for name, bag in config.bags.items()}
+    for name, column in weights_of.items():
+        weights = column.name
         length = F.size(F.call_function("array_remove", F.col(weights), F.lit(0.0).cast("float")))
         figures[f"{name}: mean length"] = F.avg(length)
         figures[f"{name}: empty"] = F.avg((length == 0).cast("double"))

@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from esmm.config import Config
+from esmm.config import Config, required
 from esmm.directories import replaced
 from esmm.errors import ConfigError, DataError
 
@@ -149,7 +149,8 @@ def videos(rows: pa.Table) -> pa.Table:
 
 def _destinations(config: Config) -> dict[str, str]:
     """The config's logs and the directories that they are in."""
-    logs = {name: getattr(config.logs, name) for name in (*_EVENTS, "items", "users")}
+    of_config = required(config.logs, "logs")
+    logs = {name: getattr(of_config, name) for name in (*_EVENTS, "items", "users")}
     for name, log in logs.items():
         if log is None or log.path is None or re.search(r"[*?\[]|://", log.path):
             found = "none" if log is None else log.source

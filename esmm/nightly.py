@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm import candidates, features, schema, views
-from esmm.config import Config
+from esmm.config import Config, required
 from esmm.days import day_start
 
 
@@ -52,5 +52,5 @@ def _lists_alone(config: Config) -> Config:
     """The config without what no list is made of, so that no more of the logs is read than lists take."""
     entities = {entity for behaviour in config.lists.values() for entity in behaviour.entities}
     kept = {name: feature for name, feature in config.features.items() if name in entities}
-    logs = config.logs.model_copy(update={"users": None})
+    logs = required(config.logs, "logs").model_copy(update={"users": None})
     return config.model_copy(update={"features": kept, "statistics": {}, "logs": logs})

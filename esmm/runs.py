@@ -63,7 +63,7 @@ def digest(config: Config, plan: ReadingPlan, validation: ReadingPlan | None) ->
     """What makes two runs the same: what they learn, from what and how, but not by how many ranks and where."""
     of_training = config.training.model_dump(mode="json", exclude=set(_NOT_OF_A_RUN))
     values = config.model_dump(
-        mode="json", include={"seed", "features", "embeddings", "lists", "statistics", "model"}
+        mode="json", include={"seed", "features", "embeddings", "lists", "bags", "statistics", "model"}
     )
     plans = [None if one is None else one.model_dump(mode="json") for one in (plan, validation)]
     text = json.dumps([values, of_training, plans], sort_keys=True)

@@ -10,7 +10,7 @@ Nothing is visible before the checks have passed; a run that fails removes what 
 
 import datetime as dt
 import zoneinfo
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm import accounts, checks, features, funnel, layout, statements, tables, views
-from esmm.config import Config
+from esmm.config import Config, required
 from esmm.days import Period, micros
 from esmm.errors import DataError
 from esmm.failures import explained
@@ -141,7 +141,7 @@ class _Run:
         good = [day for day in wanted if day not in failures]
         for day in good:
             table.confirm(day)  # the rejects are published under the samples' claim
-        _publish_rejects(spark, config, {day: counts[day] for day in good}, self.run)
+        publish_rejects(spark, config, {day: accounts.rejected(counts[day]) for day in good}, self.run)
         published = tuple(
             table.publish(
                 day,
@@ -171,9 +171,10 @@ def _merged(built: Iterable[Built]) -> Built:
 
 
 def _credited_events(spark: SparkSession, config: Config, logs: dict[str, Input]) -> DataFrame:
+    attribution = required(config.attribution, "attribution")
     arguments = {
-        "click_window": micros(config.attribution.click_window),
-        "purchase_window": micros(config.attribution.purchase_window),
+        "click_window": micros(attribution.click_window),
+        "purchase_window": micros(attribution.purchase_window),
         "clicks_say": logs["click"].has("exposure_id"),
         "purchases_say": logs["purchase"].has("exposure_id"),
     }
@@ -199,7 +200,8 @@ def immature_days(
 ) -> Failures:
     """The days whose labels may still change, and why: the logs end before the day's end and both windows."""
     end = micros(logs_until) if logs_until is not None else views.logs_end(logs, period.starts_at)
-    windows = micros(config.attribution.click_window + config.attribution.purchase_window)
+    attribution = required(config.attribution, "attribution")
+    windows = micros(attribution.click_window + attribution.purchase_window)
     return {
         day: DataError(
             f"maturity of {day}",
@@ -221,13 +223,16 @@ def _warn_of_few_row_groups(config: Config, published: Sequence[Manifest]) -> No
                         ranks=config.training.ranks)  # fmt: skip
 
 
-def _publish_rejects(spark: SparkSession, config: Config, counts: accounts.Counts, run: str) -> None:
-    """The days' rows that could not be used, in the table of rejects; a day without any has no partition."""
+def publish_rejects(spark: SparkSession, config: Config, rejected: Mapping[dt.date, int], run: str) -> None:
+    """The days' rows that could not be used, of the view rejects, in the table of rejects.
+
+    `rejected` is how many each day has; a day without any has no partition.
+    """
     table = tables.rejects(config, spark)
-    if days := [str(day) for day, of_day in counts.items() if accounts.rejected(of_day)]:
+    if days := [str(day) for day, rows in rejected.items() if rows]:
         rejects = spark.table("rejects").where(F.col(DAY).isin(days))
         rejects.coalesce(1).write.partitionBy(DAY).parquet(table.stage(run))
-    for day in counts:
+    for day in rejected:
         if table.staged(day, run):
             table.publish(day, run, config=config.digest())
         else:

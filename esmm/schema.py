@@ -7,8 +7,8 @@ training reads and what the exported model takes cannot differ. With the feature
     exposure_id user_id item_id exposed_at click purchase weight seller clicked_seller  clicked_weight
     int64       int64   int64   int64      int8  int8     float32 int64 int64 × 20      float32 × 20
 
-Ids are never null and never below -1, which means absent; a list is most recent first and padded with id
--1 and weight 0; times are microseconds since 1970-01-01 UTC.
+Ids are never null and never below -1, which means absent; a list is most recent first, a bag heaviest first, and
+both are padded with id -1 and weight 0; times are microseconds since 1970-01-01 UTC.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from typing import Literal
 import pyarrow as pa
 
 from esmm.config import (
+    Bag,
     BehaviourList,
     Config,
     CrossFeature,
@@ -89,6 +90,12 @@ def list_weight_column(name: str, behaviour: BehaviourList) -> Column:
     return Column(f"{name}_weight", "float32", Role.FEATURE, behaviour.length)
 
 
+def bag_columns(name: str, bag: Bag) -> tuple[Column, Column]:
+    """The ids of the bag called `name`, and their weights: finite and above 0 for an entry, 0 for padding."""
+    ids = Column(name, "int64", Role.FEATURE, bag.length)
+    return ids, Column(f"{name}_weight", "float32", Role.FEATURE, bag.length)
+
+
 STATISTICS = ("exposures", "clicks", "purchases", "ctr", "cvr")
 """What is known of a key over some days: log(1 + count) of the events, and smoothed rates."""
 
@@ -130,7 +137,7 @@ def sourced_features(config: Config) -> dict[str, SourcedFeature]:
 
 
 def tables_of(config: Config) -> dict[str, str]:
-    """The table that each embedded feature and each list of ids looks up, by its name, in the config's order.
+    """The table that each embedded feature, list of ids and bag looks up, by its name, in the config's order.
 
     The names are those of columns, but for crosses, which the graph makes, and buckets, whose columns are numbers.
     """
@@ -141,11 +148,11 @@ def tables_of(config: Config) -> dict[str, str]:
     }
     for name, behaviour in config.lists.items():
         tables |= {list_column(name, behaviour, entity).name: tables[entity] for entity in behaviour.entities}
-    return tables
+    return tables | {bag_columns(name, bag)[0].name: bag.embedding for name, bag in config.bags.items()}
 
 
 def feature_columns(config: Config) -> tuple[Column, ...]:
-    """What the model takes: the features in the config's order, the statistics, each list's ids and weights."""
+    """What the model takes: the config's features, the statistics, each list's and each bag's ids and weights."""
     columns = [
         Column(name, "int64" if isinstance(feature, IdFeature) else "float32", Role.FEATURE)
         for name, feature in sourced_features(config).items()
@@ -154,6 +161,8 @@ def feature_columns(config: Config) -> tuple[Column, ...]:
     for name, behaviour in config.lists.items():
         columns += [list_column(name, behaviour, entity) for entity in behaviour.entities]
         columns.append(list_weight_column(name, behaviour))
+    for name, bag in config.bags.items():
+        columns += bag_columns(name, bag)
     return tuple(columns)
 
 
@@ -164,7 +173,7 @@ def sample_columns(config: Config) -> tuple[Column, ...]:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
-                "features, lists", expected="columns of different names", found=f"'{name}' twice"
+                "features, lists, bags", expected="columns of different names", found=f"'{name}' twice"
             )
     return columns
 

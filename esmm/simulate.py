@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esmm.attribution import Bools, Events, Ints, labels
-from esmm.config import Config, Simulation
+from esmm.config import Config, Simulation, required
 from esmm.directories import replaced
 from esmm.errors import ConfigError
 from esmm.market import HOURLY, Market, draw_outcomes
@@ -113,7 +113,7 @@ class _Days:
     def __init__(self, config: Config, settings: Simulation, market: Market, files: _Files) -> None:
         self.settings, self.market, self.files = settings, market, files
         self.seed, self.zone = config.seed, ZoneInfo(config.time_zone)
-        windows = config.attribution
+        windows = required(config.attribution, "attribution")
         self.click_window = windows.click_window // _MICROSECOND
         self.purchase_window = windows.purchase_window // _MICROSECOND
         # Up to the last exposure's latest purchase, a late row, and the end of that day.

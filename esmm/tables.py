@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from esmm import schema
 from esmm.catalog import CatalogClaims, CatalogPointers
-from esmm.config import Config
+from esmm.config import Config, required
 from esmm.errors import ConfigError
 from esmm.publish import Table
 
@@ -28,7 +28,7 @@ _SAMPLES = {
     "weight": "what the row counts in the loss: above 1 where others were left out",
 }
 _REJECTS = {
-    "log": "the log that the row is of: exposures, clicks or purchases",
+    "log": "what the row is of: exposures, clicks or purchases, or the file that it was imported from",
     "reason": "why it cannot be used",
     "original": "the row, in JSON",
 }
@@ -67,7 +67,8 @@ def rejects(config: Config, spark: SparkSession | None = None) -> Table:
 
 def scores(config: Config, spark: SparkSession | None = None) -> Table:
     """The table of scores, whose ids are of the candidates' types; raises ConfigError as `samples` does."""
-    return _opened("scoring", config.scoring.table, config.scoring.catalog, spark, _SCORES, None)
+    section = config.scoring
+    return _opened("scoring", required(section.table, "scoring.table"), section.catalog, spark, _SCORES, None)
 
 
 def _opened(
@@ -112,4 +113,8 @@ def _sample_comments(config: Config) -> dict[str, str]:
         found[schema.list_weight_column(name, behaviour).name] = (
             f"recency of the {what}, 0 where there is none"
         )
+    for name, bag in config.bags.items():
+        ids, weights = schema.bag_columns(name, bag)
+        found[ids.name] = f"{bag.source}, the {bag.length} that weigh most, -1 where there is none"
+        found[weights.name] = f"what each of {name} weighs, 0 where there is none"
     return found

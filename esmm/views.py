@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm import inputs, statements
-from esmm.config import Config, Log
+from esmm.config import Config, Log, required
 from esmm.days import micros
 from esmm.errors import DataError
 from esmm.inputs import Input
@@ -28,8 +28,8 @@ _FAR_FUTURE = micros(dt.datetime(2200, 1, 1, tzinfo=dt.UTC))
 
 
 def open_log(spark: SparkSession, config: Config, name: str) -> Input:
-    """One of the config's logs; raises DataError where it is missing."""
-    log: Log = getattr(config.logs, name)
+    """One of the config's logs; raises DataError where it is missing, ConfigError where the config has no logs."""
+    log: Log = getattr(required(config.logs, "logs"), name)
     return Input(spark, f"logs.{name}", log, config.time_zone)
 
 
@@ -64,7 +64,7 @@ def register_entities(spark: SparkSession, config: Config, exposures: Input) -> 
         return inputs.entities(source, role, inputs.features_of(config, name))
 
     items = opened("items", "item_id")
-    if config.logs.users is None:
+    if required(config.logs, "logs").users is None:
         users = items.where(F.lit(False)).withColumn("features", inputs.feature_struct([]))
     else:
         users = opened("users", "user_id")
@@ -80,7 +80,8 @@ def reach(config: Config, kind: str, starts_at: int, ends_at: int) -> tuple[int,
     first hours would look like orphans), and effects up to both windows after the end. Two days more before all
     that: whether an event is a copy, or over the cap, hangs on what came before it on its day or the day before.
     """
-    windows = micros(config.attribution.click_window + config.attribution.purchase_window)
+    attribution = required(config.attribution, "attribution")
+    windows = micros(attribution.click_window + attribution.purchase_window)
     lists = [behaviour for behaviour in config.lists.values() if behaviour.event == kind]
     # Statistics look back 30 days from the first day's start; that day may have begun 25 hours before.
     known = [micros(dt.timedelta(days=32))] if config.statistics else []

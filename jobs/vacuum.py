@@ -33,7 +33,8 @@ def main(
     if config.uses_catalog:
         spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
     try:
-        for opened in (tables.samples, tables.rejects, tables.scores):
+        scores = [] if config.scoring.table is None else [tables.scores]
+        for opened in (tables.samples, tables.rejects, *scores):
             for removed in vacuum(opened(config, spark), age, dry_run=dry_run):
                 print("would remove" if dry_run else "removed", removed)
     finally:

@@ -95,6 +95,19 @@ REFUSED = {
         ["logs.users=null"],
         "logs.users: expected a log, since features.segment comes from it, found none",
     ),
+    "no logs": (
+        ["logs=null"],
+        "features.user.source: expected samples.FIELD, since there are no logs, found 'exposures.user_id'",
+    ),
+    "logs without windows": (["attribution=null"], "attribution: expected a value, found none"),
+    "bag beside logs": (
+        ["bags.seen={source: users.tags, embedding: item, length: 3}"],
+        "bags.seen.source: expected samples.FIELD, in a config without logs, found 'users.tags'",
+    ),
+    "bag without an embedding": (
+        ["bags.seen={source: samples.109, embedding: itm, length: 3}"],
+        "bags.seen.embedding: expected one of user, item, seller, brand, category, subcategory, context, found 'itm'",
+    ),
     "no value": (["samples={}"], "samples.table: expected a value, found none"),
     "override without a value": (["seed"], "--set: expected key=value, found 'seed'"),
 }

@@ -1,5 +1,7 @@
 """Hashing, look-ups, pooling and towers, against Python's integers, NumPy and hand-worked numbers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from esmm.config import Config, Embedding, NumberFeature
+from esmm.config import Config, Embedding, NumberFeature, parse
 from esmm.layers import hashing, pooling, tables, towers, variables
 from esmm.layers.inputs import Inputs, number
 from tests import plain, synthetic
@@ -76,6 +78,27 @@ def test_absent_ids_pool_to_zero_and_look_up_nothing(config: Config) -> None:
         inputs.tables, 0
     )
     np.testing.assert_array_equal(inputs(batch, look_ups), np.zeros((2, inputs.width)))
+
+
+def test_a_bags_rows_are_summed_by_weight(values: dict[str, Any]) -> None:
+    for section in ("logs", "attribution", "lists", "simulation"):
+        del values[section]
+    values["features"] = {"item": {"kind": "id", "source": "samples.205", "embedding": "item"}}
+    values["bags"] = {"seen": {"source": "samples.109", "embedding": "brand", "length": 3}}
+    inputs = Inputs(parse(values), F64)
+    batch = {
+        "item": tf.constant([7, -1], tf.int64),
+        "seen": tf.constant([[5, 6, 5], [8, -1, -1]], tf.int64),
+        "seen_weight": tf.constant([[2.5, 1.0, 0.5], [0.25, 0.0, 0.0]]),
+    }
+    item, brand = (inputs.tables[name].weights.numpy() for name in ("item", "brand"))
+    five, six, eight = (brand[plain.bucket(one, 100)] for one in (5, 6, 8))
+    expected = [
+        np.concatenate([item[plain.bucket(7, 100)], 3.0 * five + 1.0 * six]),
+        np.concatenate([np.zeros(4), 0.25 * eight]),
+    ]
+    assert inputs.width == 8
+    np.testing.assert_allclose(inputs(batch, inputs.look_up(batch)), expected, atol=1e-12)
 
 
 def test_inputs_are_as_in_numpy(config: Config) -> None:

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from esmm.config import embedded
 from esmm.config.features import (
+    Bag,
     BehaviourList,
     BucketFeature,
     CrossFeature,
@@ -32,7 +33,7 @@ from esmm.config.features import (
     Statistic,
     Vocabulary,
 )
-from esmm.config.fields import Duration, Name, Section, StorageOptions, TimeZone
+from esmm.config.fields import Duration, Name, Section, StorageOptions, TimeZone, required
 from esmm.config.gates import Gates
 from esmm.config.logs import Attribution, Log, Logs, Samples
 from esmm.config.model import Evaluation, Model, Scoring
@@ -41,10 +42,10 @@ from esmm.config.training import Checkpoints, EarlyStopping, Failure, Optimizer,
 from esmm.errors import ConfigError
 
 __all__ = [
-    "Attribution", "BehaviourList", "BucketFeature", "Checkpoints", "Config", "CrossFeature", "EarlyStopping",
+    "Attribution", "Bag", "BehaviourList", "BucketFeature", "Checkpoints", "Config", "CrossFeature", "EarlyStopping",
     "Embedding", "Evaluation", "Failure", "Feature", "Gates", "IdFeature", "Log", "Logs", "Model", "NumberFeature",
     "Optimizer", "Samples", "Scoring", "Simulation", "SourcedFeature", "Statistic", "Training", "Vocabulary", "load",
-    "parse",
+    "parse", "required",
 ]  # fmt: skip
 
 
@@ -62,12 +63,15 @@ class Config(Section):
     storage: StorageOptions = Field(default={}, exclude=True, repr=False)
     """Options of fsspec's storages by protocol, such as `s3: {endpoint_url: …, key: …, secret: …}`, besides its
     environment (FSSPEC_S3_KEY=…) and what storages find themselves. Part of no digest, manifest or message."""
-    logs: Logs
-    attribution: Attribution
+    logs: Logs | None = None
+    """What samples are built from. None where they are imported as they are: then all sources are `samples.FIELD`."""
+    attribution: Attribution | None = None
+    """Needed where there are logs."""
     samples: Samples
     embeddings: dict[Name, Embedding]
     features: dict[Name, Feature]
     lists: dict[Name, BehaviourList] = {}
+    bags: dict[Name, Bag] = {}
     statistics: dict[Name, Statistic] = {}
     model: Model = Model()
     training: Training
@@ -82,16 +86,27 @@ class Config(Section):
                 continue
             where = f"features.{name}"
             log, _, column = feature.source.partition(".")
-            known = ("exposures", "items", "users", "clock")
+            known = ("samples",) if self.logs is None else ("exposures", "items", "users", "clock")
             if log not in known or not column:
-                raise ConfigError(f"{where}.source", expected=f"LOG.COLUMN with LOG one of {', '.join(known)}",
-                                  found=repr(feature.source))  # fmt: skip
+                of_logs = f"LOG.COLUMN with LOG one of {', '.join(known)}"
+                expected = "samples.FIELD, since there are no logs" if self.logs is None else of_logs
+                raise ConfigError(f"{where}.source", expected=expected, found=repr(feature.source))
             if log == "clock" and column not in ("hour", "weekday"):
                 expected = "clock.hour or clock.weekday"
                 raise ConfigError(f"{where}.source", expected=expected, found=feature.source)
-            if log == "users" and self.logs.users is None:
+            if log == "users" and required(self.logs, "logs").users is None:
                 raise ConfigError("logs.users", expected=f"a log, since {where} comes from it", found="none")
-        embedded.check(self.features, self.embeddings)
+        embedded.check(self.features, self.bags, self.embeddings)
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _check_attribution_and_bags(self) -> Self:
+        if self.logs is not None:
+            required(self.attribution, "attribution")
+        for name, bag in self.bags.items():
+            if self.logs is not None or not bag.source.startswith("samples."):
+                expected = "samples.FIELD, in a config without logs"
+                raise ConfigError(f"bags.{name}.source", expected=expected, found=repr(bag.source))
         return self
 
     @pydantic.model_validator(mode="after")

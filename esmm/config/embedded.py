@@ -1,13 +1,29 @@
-"""What embedded features may ask of tables, and of each other: what no section of the config can tell alone."""
+"""What features and bags may ask of tables, and of each other: what no section of the config can tell alone."""
 
 from collections.abc import Mapping
 
-from esmm.config.features import BucketFeature, CrossFeature, Embedding, Feature, IdFeature, NumberFeature
+from esmm.config.features import (
+    Bag,
+    BucketFeature,
+    CrossFeature,
+    Embedding,
+    Feature,
+    IdFeature,
+    NumberFeature,
+)
 from esmm.errors import ConfigError
 
 
-def check(features: Mapping[str, Feature], embeddings: Mapping[str, Embedding]) -> None:
-    """Raise ConfigError where a feature names a table that is not there or cannot serve it, or no ids to cross."""
+def check(
+    features: Mapping[str, Feature], bags: Mapping[str, Bag], embeddings: Mapping[str, Embedding]
+) -> None:
+    """Raise ConfigError where one names a table that is not there or cannot serve it, or no ids to cross."""
+    of_buckets = [each.embedding for each in features.values() if isinstance(each, BucketFeature)]
+    for name, bag in bags.items():
+        if bag.embedding not in embeddings or bag.embedding in of_buckets:
+            known = [table for table in embeddings if table not in of_buckets]
+            raise ConfigError(f"bags.{name}.embedding", expected=f"one of {', '.join(known)}",
+                              found=repr(bag.embedding))  # fmt: skip
     for name, feature in features.items():
         if isinstance(feature, NumberFeature):
             continue

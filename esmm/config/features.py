@@ -1,4 +1,4 @@
-"""What the model sees: embeddings, features, behaviour lists, statistics. docs/features.md shows them at work."""
+"""What the model sees: embeddings, features, behaviour lists, bags, statistics. docs/features.md shows them at work."""
 
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -41,7 +41,8 @@ class IdFeature(Section):
 
     kind: Literal["id"]
     source: str
-    """`exposures.COLUMN`, `items.COLUMN`, `users.COLUMN`, `clock.hour` or `clock.weekday`."""
+    """`exposures.COLUMN`, `items.COLUMN`, `users.COLUMN`, `clock.hour` or `clock.weekday`; without logs
+    `samples.FIELD`, in the words of whatever brings the samples."""
     embedding: Name
     """The table that its ids look up."""
     at_scoring: int | str | None = None
@@ -115,6 +116,17 @@ class BehaviourList(Section):
     """How the entries become one vector an entity: `esmm.layers.pooling` has the formulas."""
     boost: dict[Name, Annotated[float, Field(gt=0)]] = {}
     """By entity of the list: an entry that shares it with the candidate weighs this many times as much."""
+
+
+class Bag(Section):
+    """Some ids with a weight each, such as all categories that a user has looked at, which come with the samples."""
+
+    source: str
+    """`samples.FIELD`."""
+    embedding: Name
+    """The table that its ids look up; their rows are summed by weight."""
+    length: Positive
+    """The most ids that it holds: those that weigh most, the heaviest first."""
 
 
 class Statistic(Section):

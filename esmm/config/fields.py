@@ -4,11 +4,13 @@ import datetime as dt
 import difflib
 import re
 import zoneinfo
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 from pydantic import BeforeValidator, Field, PlainSerializer
 from pydantic_core import PydanticCustomError
+
+from esmm.errors import ConfigError
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _NAME = r"^[a-z][a-z0-9_]*$"
@@ -47,6 +49,15 @@ TableName = Annotated[str, Field(pattern=_TABLE_NAME)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 StorageOptions = dict[str, dict[str, Any]]
+
+Value = TypeVar("Value")
+
+
+def required(value: Value | None, where: str) -> Value:
+    """A value that not every config has, where a job cannot do without it; raises ConfigError where there is none."""
+    if value is None:
+        raise ConfigError(where, expected="a value", found="none")
+    return value
 
 
 class Section(pydantic.BaseModel):

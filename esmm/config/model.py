@@ -85,9 +85,9 @@ SCORE_COLUMNS = (
 class Scoring(Section):
     """The nightly scores."""
 
-    candidates: Log
-    """Pairs to score: `user_id`, `item_id`."""
-    table: str
+    candidates: Log | None = None
+    """Pairs to score: `user_id`, `item_id`. Without logs nothing can be scored."""
+    table: str | None = None
     """The directory of the table of scores."""
     catalog: TableName | None = None
     """As `samples.catalog`."""

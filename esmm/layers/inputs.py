@@ -12,13 +12,14 @@ from esmm.layers.lists import List
 from esmm.layers.pooling import pool
 from esmm.layers.rules import Hashed, Numbered, Rule, Vocabulary
 from esmm.layers.tables import Batch, EmbeddingTable, LookUp
-from esmm.schema import number_features, tables_of
+from esmm.schema import bag_columns, number_features, tables_of
 
 
 class Inputs(tf.Module):
     """A batch's features as one vector a sample: what every tower of a model sees.
 
-    The embedded features, the pooled lists, one vector an entity, and the numbers, in the config's order.
+    The embedded features, the pooled lists, one vector an entity, the pooled bags, and the numbers, each in the
+    config's order.
     """
 
     def __init__(self, config: Config, dtype: tf.DType, fitted: Fitted = NOTHING) -> None:
@@ -36,6 +37,7 @@ class Inputs(tf.Module):
         self._lists = [
             List(name, behaviour, by_entity, config.seed, dtype) for name, behaviour in config.lists.items()
         ]
+        self._bags = config.bags
         self.width = sum(self.tables[table].dim for table in table_of.values()) + len(self._numbers)
 
     @property
@@ -55,6 +57,11 @@ class Inputs(tf.Module):
         parts = [*embedded.values()]
         for each in self._lists:
             parts += each(batch, by_feature, embedded)
+        for name, bag in self._bags.items():
+            ids, weights = bag_columns(name, bag)
+            look_up = look_ups[bag.embedding]
+            weights_bn = tf.cast(batch[weights.name], self.dtype)
+            parts.append(pool(look_up.rows.values_ud, look_up.places[ids.name], weights_bn))
         for name, feature in self._numbers.items():
             moments = self._fitted.moments.get(name)
             parts.append(number(batch[name], feature, self.dtype, moments)[:, tf.newaxis])

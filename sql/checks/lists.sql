@@ -1,5 +1,6 @@
 -- Every list has :length entries: real ones first, then padding, of id -1 and weight 0. A real entry weighs more than
--- 0, and less than 1 (1 or more is an event that was not strictly before the exposure); the most recent the most.
+-- 0, and less than :weights_below (1 or more is an event that was not strictly before the exposure; what a bag's
+-- entries weigh is finite); the first the most.
 -- In: sample_lists: ds, exposure_id, ids (an array for each entity), weights. Runs once for each list.
 -- A row an entity: what is done to each array of an array Spark interprets, what is done to a row it compiles.
 with
@@ -23,7 +24,7 @@ weighed as (
         first_padding,
         size(weights) != :length
         or array_min(weights) < 0
-        or array_max(weights) >= 1
+        or array_max(weights) >= :weights_below
         or array_max(weights) > weights[0]
         or (first_padding > 0 and array_max(slice(weights, first_padding, :length)) > 0) as is_broken
     from lists

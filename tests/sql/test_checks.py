@@ -127,9 +127,8 @@ def broken_lists(spark: SparkSession) -> set[str]:
     rows = [(DAY, number, *lists) for number, lists in enumerate(cases.values())]
     spark.createDataFrame(rows, LISTS).createOrReplaceTempView("sample_lists")
     names = list(cases)
-    return {
-        names[row["exposure_id"]] for row in statements.run(spark, "checks/lists", {"length": 3}).collect()
-    }
+    found = statements.run(spark, "checks/lists", {"length": 3, "weights_below": 1.0}).collect()
+    return {names[row["exposure_id"]] for row in found}
 
 
 @pytest.mark.parametrize("case", BAD_LISTS)
@@ -140,3 +139,10 @@ def test_broken_list(broken_lists: set[str], case: str) -> None:
 @pytest.mark.parametrize("case", GOOD_LISTS)
 def test_clean_list(broken_lists: set[str], case: str) -> None:
     assert case not in broken_lists
+
+
+def test_a_bags_weights_may_be_of_any_size_but_finite(spark: SparkSession) -> None:
+    rows = [(DAY, 1, [[5, 6, -1]], [4.5, 0.5, 0.0]), (DAY, 2, [[5, -1, -1]], [float("inf"), 0.0, 0.0])]
+    spark.createDataFrame(rows, LISTS).createOrReplaceTempView("sample_lists")
+    found = statements.run(spark, "checks/lists", {"length": 3, "weights_below": float("inf")}).collect()
+    assert [row["exposure_id"] for row in found] == [2]
