@@ -13,7 +13,7 @@ inputs := $(shell { cat requirements.lock; awk '/^\[/ {build = /^\[+tool\.uv/} b
     | sha256sum | cut -c 1-12)
 environment := .venv/made-from-$(inputs)
 
-.PHONY: help setup lock demo kuairand kuairand-data kuairand-logs test test-slow check clean
+.PHONY: help setup lock demo kuairand kuairand-data kuairand-logs aliccp test test-slow check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "make %-22s %s\n", $$1, $$2}' Makefile
@@ -78,6 +78,29 @@ kuairand-logs: kuairand-data setup
 
 kuairand-data:
 	@$(if $(DATA),,$(error DATA: expected the folder of KuaiRand's files, make kuairand DATA=FOLDER, found none))
+
+# The paper's table: each model on each seed, a run of its own in build/aliccp/runs/MODEL-SEED. A run whose evaluation
+# is there is not done again.
+VARIANTS ?= base division esmm_ns esmm
+SEEDS ?= 1 2 3 4 5 6 7 8 9 10
+aliccp-evaluations = $(foreach variant,$(VARIANTS),$(SEEDS:%=build/aliccp/runs/$(variant)-%/evaluation.json))
+aliccp-settings = --config conf/aliccp.yaml --set model.variant=$(firstword $(subst -, ,$*)) \
+    --set seed=$(lastword $(subst -, ,$*)) --set training.directory=$(@D)/training \
+    --set scoring.models=$(@D)/models --set evaluation.directory=$(@D)
+
+aliccp: $(aliccp-evaluations) ## the paper's table from Ali-CCP's files: make aliccp DATA=FOLDER
+	.venv/bin/python -m benchmarks.aliccp_table build/aliccp/runs
+
+build/aliccp/runs/%/evaluation.json: | build/aliccp/imported
+	./spark-submit.sh jobs/train.py $(aliccp-settings) --from 2018-01-01 --to 2018-01-01
+	./spark-submit.sh jobs/evaluate.py $(aliccp-settings) --from 2018-01-02 --to 2018-01-02
+	rm -r $(@D)/training
+
+build/aliccp/imported: | $(environment)
+	@$(if $(DATA),,$(error DATA: expected the folder of Ali-CCP's files, make aliccp DATA=FOLDER, found none))
+	./spark-submit.sh --conf spark.sql.shuffle.partitions=512 jobs/import_aliccp.py --config conf/aliccp.yaml \
+	    --data "$(DATA)"
+	touch $@
 
 # Tests open sessions without spark-submit.sh: this is where Spark finds its Java then.
 test test-slow: export SPARK_CONF_DIR := $(CURDIR)/conf/spark
