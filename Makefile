@@ -56,8 +56,8 @@ demo: setup ## the whole job on a simulated market, into build/demo
 	./spark-submit.sh jobs/simulate_logs.py --config conf/demo.yaml
 	./spark-submit.sh jobs/build_samples.py --config conf/demo.yaml --from 2026-03-24 --to 2026-03-31
 	./spark-submit.sh jobs/train.py --config conf/demo.yaml --from 2026-03-24 --to 2026-03-30
+	./spark-submit.sh jobs/evaluate.py --config conf/demo.yaml --from 2026-03-31 --to 2026-03-31 --promote
 	./spark-submit.sh jobs/score.py --config conf/demo.yaml --date 2026-04-01
-	./spark-submit.sh jobs/evaluate.py --config conf/demo.yaml --from 2026-03-31 --to 2026-03-31
 
 # Days of Asia/Shanghai: the first and the last of the logs, and the last to train on. Scores are for the next.
 kuairand-days = $(file < build/kuairand/days)
@@ -69,8 +69,8 @@ kuairand: kuairand-logs ## the same on KuaiRand's files: make kuairand DATA=FOLD
 	./spark-submit.sh jobs/build_samples.py --config conf/kuairand.yaml --allow-immature \
 	    --from $(KUAIRAND_FROM) --to $(KUAIRAND_LAST)
 	./spark-submit.sh jobs/train.py --config conf/kuairand.yaml --from $(KUAIRAND_FROM) --to $(KUAIRAND_TRAIN_TO)
+	./spark-submit.sh jobs/evaluate.py --config conf/kuairand.yaml --from $(KUAIRAND_LAST) --to $(KUAIRAND_LAST) --promote
 	./spark-submit.sh jobs/score.py --config conf/kuairand.yaml --date $(shell date -I -d "$(KUAIRAND_LAST) + 1 day")
-	./spark-submit.sh jobs/evaluate.py --config conf/kuairand.yaml --from $(KUAIRAND_LAST) --to $(KUAIRAND_LAST)
 
 # On its own, so that its days are there when the lines above are made.
 kuairand-logs: kuairand-data setup

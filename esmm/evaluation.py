@@ -152,8 +152,13 @@ def evaluate(
         popularity=sums.popularity if popularity_days else None,
         truth=sums.truth if truth_known else None,
         pcvr=sums.pcvr if truth_known else None,
-        nightly=None if nightly is None else _summed(nightly, [*_LABELS, *PREDICTIONS]).model,
+        nightly=None if nightly is None else measured(nightly),
     )
+
+
+def measured(predictions: DataFrame) -> Metrics:
+    """The metrics of predictions alone, such as those of another model on the same samples."""
+    return _summed(predictions, [*_LABELS, *PREDICTIONS]).model
 
 
 def _check(sums: _Sums) -> None:

@@ -6,8 +6,23 @@ refusals(config.evaluation.gates, {"ctr": {"auc": 0.741, …}, …}, {"ctr": {"a
 
 from collections.abc import Mapping
 
-from esmm.config import Gates
-from esmm.metrics import Result
+from esmm.config import Config, Gates
+from esmm.errors import DataError
+from esmm.evaluation import Evaluation
+from esmm.metrics import Metrics, Result
+
+
+def check(config: Config, found: Evaluation, champion: Metrics | None) -> None:
+    """Raise DataError, naming every gate that does not hold, where a model may not be promoted.
+
+    `champion` is what the champion is worth on the same rows; None where there is none, or it is the model itself.
+    """
+    refused = refusals(
+        config.evaluation.gates, found.metrics.result(), None if champion is None else champion.result()
+    )
+    if refused:
+        where = f"{config.scoring.models}/{found.model}"
+        raise DataError(where, expected="a model that passes evaluation.gates", found="; ".join(refused))
 
 
 def refusals(gates: Gates, model: Mapping[str, Result], champion: Mapping[str, Result] | None) -> list[str]:

@@ -50,7 +50,7 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
     Raises DataError where the candidates, the model or what is ranked by are not usable, ConflictError where another
     run scores the day; then nothing is published.
     """
-    _check_model(config, version)
+    check_model(config, version)
     table, run = tables.scores(config, spark), new_run()
     with table.claimed([day], run):
         rows = candidates.described(spark, config, as_of)
@@ -66,7 +66,7 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
             raise
 
 
-def _check_model(config: Config, version: str) -> None:
+def check_model(config: Config, version: str) -> None:
     """Raise DataError where a file of the model was changed, or where it takes other columns than the config's."""
     versions.fetch(config.scoring.models, version)
     taken = versions.manifest(config.scoring.models, version).facts["columns"]

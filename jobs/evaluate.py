@@ -1,6 +1,6 @@
-"""Held-out days, scored by a model, to its metrics: a table, evaluation.json and evaluation.html.
+"""Held-out days, scored by a model, to its metrics: a table, evaluation.json and evaluation.html; and its promotion.
 
-spark-submit.sh jobs/evaluate.py --config conf/demo.yaml --from 2026-03-31 --to 2026-03-31
+spark-submit.sh jobs/evaluate.py --config conf/demo.yaml --from 2026-03-31 --to 2026-03-31 --promote
 """
 
 from typing import Annotated
@@ -9,8 +9,12 @@ import typer
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from esmm import claims, cli, evaluation, nightly, registry, report, scoring
+from esmm import claims, cli, evaluation, gates, nightly, registry, report, scoring
 
+Promote = Annotated[
+    bool,
+    typer.Option("--promote", help="Make the model champion, which scores, where the config's gates hold."),
+]
 Version = Annotated[str | None, typer.Option("--model", help="The model's version; by default, the latest.")]
 
 
@@ -20,11 +24,15 @@ def main(
     last: cli.LastDay,
     overrides: cli.Overrides = None,
     version: Version = None,
+    promote: Promote = False,
 ) -> None:
     """Measure the model's predictions on the samples of every day from --from to --to."""
     config = cli.read_config(config_file, overrides)
     days = cli.days(first, last)
-    version = registry.resolve(config.scoring.models, version)
+    models = config.scoring.models
+    version = registry.resolve(models, version) if version else registry.latest(models)
+    scoring.check_model(config, version)
+    champion = registry.champion(models) if promote else None
     with claims.directory_claimed(config.evaluation.directory, claims.new_run()):
         spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
         try:
@@ -43,10 +51,17 @@ def main(
                 nightly=as_nightly,
             )
             page = report.write(config, found)
+            theirs = None
+            if champion is not None and champion.version != version:
+                scoring.check_model(config, champion.version)
+                theirs = evaluation.measured(scoring.with_predictions(samples, config, champion.version))
         finally:
             spark.stop()
     Console().print(report.table(found))
     print(*report.auc_lines(found), page, sep="\n")
+    if promote:
+        gates.check(config, found, champion=theirs)
+        print(f"champion: {registry.promote(models, version).version}")
 
 
 if __name__ == "__main__":
