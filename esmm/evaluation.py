@@ -28,9 +28,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm import inputs, statements, tables
+from esmm.agreement import Agreement
 from esmm.config import Config, Log
 from esmm.errors import DataError
-from esmm.metrics import TASKS, Additive, Agreement, Floats, Metrics, Result, TaskMetrics
+from esmm.metrics import TASKS, Additive, Floats, Metrics, Result, TaskMetrics
 from esmm.schema import PREDICTIONS
 
 POPULARITY_PRIOR = 20.0

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -23,6 +23,9 @@ from esmm.config import Config
 from esmm.errors import DataError
 from esmm.models import Model
 from esmm.schema import Column, feature_columns
+
+if TYPE_CHECKING:
+    from esmm.calibration import Calibration
 
 log = structlog.get_logger()
 
@@ -49,11 +52,14 @@ class Predictor:
         return {name: tensor.numpy() for name, tensor in found.items()}
 
 
-def export(model: Model, config: Config, models: str, facts: dict[str, Any]) -> str:
+def export(
+    model: Model, config: Config, models: str, facts: dict[str, Any], calibration: "Calibration | None" = None
+) -> str:
     """Publish a model as a new version below `models`; returns the version, which sorts by time.
 
     Its signature `serving_default` takes the columns of `esmm.schema.feature_columns` by name, [None] or
-    [None, length] of their types, and gives pctr, pcvr and pctcvr, float32 [None]. Nothing is dropped out.
+    [None, length] of their types, and gives pctr, pcvr and pctcvr, float32 [None]: as calibrated, where a calibration
+    is given, whose knots are then constants of the graph. Nothing is dropped out.
     The manifest states `facts` and, beside them, the config with its digest, the columns and the packages.
     """
     version = versions.new_version()
@@ -65,7 +71,7 @@ def export(model: Model, config: Config, models: str, facts: dict[str, Any]) -> 
         "packages": {package: metadata.version(package) for package in _PACKAGES},
         **facts,
     }
-    served = _Served(model)
+    served = _Served(model, calibration)
     signature = served.serve.get_concrete_function(**{column.name: _spec(column) for column in columns})
     with tempfile.TemporaryDirectory(prefix="esmm-model-") as directory:
         tf.saved_model.save(served, directory, signatures=signature)
@@ -87,14 +93,16 @@ def load(models: str, version: str, cache: Path | None = None) -> Predictor:
 class _Served(tf.Module):
     """What is saved: the model's variables, and the function from columns to probabilities."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, calibration: "Calibration | None") -> None:
         super().__init__(name="served")
-        self.model = model
+        self.model, self._calibration = model, calibration
 
     @tf.function(autograph=False)
     def serve(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = self.model(columns, self.model.look_up(columns))
         probabilities = self.model.predictions(logits)
+        if self._calibration is not None:
+            probabilities = self._calibration(probabilities)
         return {name: tf.cast(values_b, tf.float32) for name, values_b in probabilities.items()}
 
 

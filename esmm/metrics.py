@@ -1,4 +1,4 @@
-"""Metrics whose states can be summed: AUC, log loss and PCOC of click, conversion and both, in NumPy alone.
+"""Metrics whose states can be summed: AUC, log loss and calibration of click, conversion and both, in NumPy alone.
 
     ours, theirs = Metrics(), Metrics()            # one a Horovod rank, or one a Spark partition
     ours.update(click=[1, 0], purchase=[0, 0], weight=[1, 1],
@@ -66,13 +66,20 @@ class Band:
 class TaskMetrics(Additive):
     """One task: a label, 0 or 1, and the probability that was predicted for it."""
 
+    BINS_PER_LOGIT: ClassVar[int] = BINS_PER_LOGIT
     SIZE = len(_SUMS) + 2 * BINS
 
     def __init__(self, vector: Floats | None = None) -> None:
         super().__init__(vector)
         self._sums = self.vector[: len(_SUMS)]
-        self.histogram = self.vector[len(_SUMS) :].reshape(2, BINS)
+        self.histogram = self.vector[len(_SUMS) :].reshape(2, -1)
         """Weight by label and bin: a view of the vector."""
+
+    @property
+    def middles(self) -> Floats:
+        """The probability in the middle of each bin."""
+        bins = self.histogram.shape[1]
+        return 1 / (1 + np.exp(-(LOWEST + (np.arange(bins) + 0.5) / self.BINS_PER_LOGIT)))
 
     def update(self, label: npt.ArrayLike, weight: npt.ArrayLike, prediction: npt.ArrayLike) -> None:
         """Count rows: three arrays of one shape. Rows of weight 0 do not count, whatever else they hold.
@@ -94,8 +101,9 @@ class TaskMetrics(Additive):
             len(weights), weights.sum(), weights @ labels, weights @ predictions, weights @ losses,
             weights @ right, invalid,
         )  # fmt: skip
-        bins = np.clip((log_p - log_not_p - LOWEST) * BINS_PER_LOGIT, 0, BINS - 1).astype(np.int64)
-        np.add.at(self.histogram.reshape(-1), labels * BINS + bins, weights)
+        count = self.histogram.shape[1]
+        bins = np.clip((log_p - log_not_p - LOWEST) * self.BINS_PER_LOGIT, 0, count - 1).astype(np.int64)
+        np.add.at(self.histogram.reshape(-1), labels * count + bins, weights)
 
     @property
     def rows(self) -> int:
@@ -108,10 +116,16 @@ class TaskMetrics(Additive):
         return int(self._sums[_SUMS.index("invalid")])
 
     def result(self) -> Result:
-        """rows, weight, auc, log_loss, accuracy, pcoc, mean_prediction, mean_label; None for what is not defined.
+        """rows, weight, auc, log_loss, accuracy, pcoc, ece, mean_prediction, mean_label; None for what is not defined.
 
         auc is the chance that a positive row's prediction is above a negative's, a tie counting half; accuracy
-        takes 0.5 and more for a positive; pcoc is mean prediction over mean label. Means are by weight.
+        takes 0.5 and more for a positive; pcoc is mean prediction over mean label. ece is the expected calibration
+        error (Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599, equation 3): over bands B of the rows,
+
+            Σ w(B) / w · |mean prediction of B − mean label of B|,
+
+        these being the ten of `bands`, of equal weight: in bands of equal width, as the papers have them, nearly
+        all rows of a rare event would share one. Means are by weight.
         Raises DataError where a row was invalid.
         """
         if self.invalid:
@@ -122,17 +136,23 @@ class TaskMetrics(Additive):
             "rows": self.rows,
             "weight": weight,
             "auc": self._auc(),
-            "log_loss": _ratio(log_loss, weight),
-            "accuracy": _ratio(right, weight),
-            "pcoc": _ratio(prediction, label),
-            "mean_prediction": _ratio(prediction, weight),
-            "mean_label": _ratio(label, weight),
+            "log_loss": ratio(log_loss, weight),
+            "accuracy": ratio(right, weight),
+            "pcoc": ratio(prediction, label),
+            "ece": self._ece(),
+            "mean_prediction": ratio(prediction, weight),
+            "mean_label": ratio(label, weight),
         }
 
     def _auc(self) -> float | None:
         negative, positive = self.histogram
         below = np.cumsum(negative) - negative / 2
-        return _ratio(float(positive @ below), float(positive.sum() * negative.sum()))
+        return ratio(float(positive @ below), float(positive.sum() * negative.sum()))
+
+    def _ece(self) -> float | None:
+        bands = self.bands()
+        gaps = (band.weight * abs(band.mean_prediction - band.mean_label) for band in bands)
+        return ratio(sum(gaps), sum(band.weight for band in bands))
 
     def bands(self, count: int = 10) -> list[Band]:
         """The rows in at most `count` bands of about equal weight, from the lowest predictions to the highest.
@@ -143,7 +163,7 @@ class TaskMetrics(Additive):
         filled = np.flatnonzero(self.histogram.any(axis=0))
         negative, positive = self.histogram[:, filled]
         weights = negative + positive
-        middles = 1 / (1 + np.exp(-(LOWEST + (filled + 0.5) / BINS_PER_LOGIT)))
+        middles = self.middles[filled]
         position = (np.cumsum(weights) - weights / 2) / max(weights.sum(), 1e-300)
         band = np.minimum((position * count).astype(np.int64), count - 1)
         sums = [np.bincount(band, values, count) for values in (weights, weights * middles, positive)]
@@ -189,34 +209,6 @@ class Metrics(Additive):
         return {name: task.result() for name, task in self.tasks.items()}
 
 
-class Agreement(Additive):
-    """How far predictions follow true probabilities, where these are known: Pearson's r and the means."""
-
-    SIZE = 6
-
-    def update(self, weight: npt.ArrayLike, prediction: npt.ArrayLike, truth: npt.ArrayLike) -> None:
-        """Count rows: three arrays of one shape. Rows of weight 0 do not count."""
-        weights, x, y = (np.asarray(values, np.float64).ravel() for values in (weight, prediction, truth))
-        used = weights != 0
-        weights, x, y = weights[used], x[used], y[used]
-        self.vector += [weights @ values for values in (np.ones_like(x), x, y, x * x, y * y, x * y)]
-
-    def result(self) -> Result:
-        """correlation, pcoc, mean_prediction and mean_truth; None for what is not defined.
-
-        pcoc is mean prediction over mean truth; the correlation is None where either does not vary.
-        """
-        weight, x, y, xx, yy, xy = map(float, self.vector)
-        of_x, of_y = weight * xx - x * x, weight * yy - y * y
-        # Of values that are all equal, rounding leaves a variance that is not quite 0.
-        varies = of_x > 1e-12 * x * x and of_y > 1e-12 * y * y
-        return {
-            "correlation": (weight * xy - x * y) / float(np.sqrt(of_x * of_y)) if varies else None,
-            "pcoc": _ratio(x, y),
-            "mean_prediction": _ratio(x, weight),
-            "mean_truth": _ratio(y, weight),
-        }
-
-
-def _ratio(part: float, whole: float) -> float | None:
+def ratio(part: float, whole: float) -> float | None:
+    """None where there is nothing to divide by."""
     return part / whole if whole else None

@@ -12,12 +12,12 @@ import datetime as dt
 import platform
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import tensorflow as tf
 
-from esmm import fitting, models, optimizers, runs
+from esmm import calibration, fitting, models, optimizers, runs
 from esmm.checkpoints import Best, Checkpoints, Outcome, State
 from esmm.config import Config
 from esmm.dataset import Load
@@ -61,12 +61,11 @@ def train(
     Raises:
         DataError: a loss or gradient is not finite (the step is named), or a file cannot be read; on every rank
             the same.
-        ConfigError: early stopping is asked for without samples to validate on.
+        ConfigError: early stopping or calibration is asked for without samples to validate on.
     """
-    if config.training.early_stopping and validation is None:
-        raise ConfigError(
-            "training.early_stopping", expected="samples to validate on (--validate)", found="none"
-        )
+    for key in ("early_stopping", "calibrate"):
+        if getattr(config.training, key) and validation is None:
+            raise ConfigError(f"training.{key}", expected="samples to validate on (--validate)", found="none")
     run = runs.digest(config, plan, validation)
     published = exchange.broadcast_object(runs.published(config, run) if exchange.rank == 0 else None)
     if published is not None:
@@ -229,6 +228,8 @@ class _Run:
         except DataError:
             self._save(state, Metrics())
             raise
+        if self._config.training.calibrate:
+            calibration.check(validated)
         if self._progress:
             self._progress.validated(state.step, state.position.epoch, validated)
         return validated
@@ -244,24 +245,33 @@ class _Run:
     def _publish(self, state: State, days: Sequence[dt.date]) -> Result:
         """Export the last model, or the best one where training stopped for it."""
         outcome = state.best.outcome if state.best else state.last
+        if self._exchange.rank == 0 and state.best and state.stale:
+            self._checkpoints.restore(state.best.checkpoint, only=["model"])
+        maps, calibrated = self._calibrate(state)
         result = None
         if self._exchange.rank == 0:
             self._exchange.at(state.step, "exporting")
-            if state.best and state.stale:
-                self._checkpoints.restore(state.best.checkpoint, only=["model"])
             facts = {
                 "days": [str(day) for day in days], "rows": self._plan.rows, "steps": state.step,
                 "samples": state.samples, "planned": self._plan.rows * state.position.epoch,
                 "ranks": self._exchange.size, "epoch": state.best.epoch if state.best else state.position.epoch,
-                "fitted": self._fitted.summary(), **outcome.model_dump(mode="json"),
+                "fitted": self._fitted.summary(), **outcome.model_dump(mode="json"), "calibration": calibrated,
             }  # fmt: skip
             models = self._config.scoring.models
-            version = export(self._model, self._config, models, facts)
+            version = export(self._model, self._config, models, facts, maps)
             runs.finish(self._checkpoints.root, run=self._digest, model=version)
             result = runs.result(models, version)
         result = self._exchange.broadcast_object(result)
         assert result is not None
         return result
+
+    def _calibrate(self, state: State) -> tuple[calibration.Calibration | None, dict[str, Any] | None]:
+        """The maps of the model that rank 0 is about to publish, and what the manifest states of them."""
+        if not self._config.training.calibrate or self._validation is None:
+            return None, None
+        self._exchange.broadcast(self._model.variables)  # of the best epoch, rank 0 alone has them
+        self._exchange.at(state.step, "calibrating")
+        return self._validation.calibrate()
 
     def _checkpoint_is_due(self, number: int) -> bool:
         settings = self._config.training.checkpoints

@@ -1,13 +1,16 @@
 """Metrics of the model as it is on samples that it does not learn from, each rank measuring its share of them.
 
 validate = Validation(config, plan, model, exchange, load)
-validate()["ctcvr"]["auc"]       # the same on every rank: histograms are summed, AUCs never averaged
+validate()["ctcvr"]["auc"]                    # the same on every rank: histograms are summed, AUCs never averaged
+calibration, facts = validate.calibrate()     # for the model as it is
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import structlog
 import tensorflow as tf
 
+from esmm.calibration import Calibration, fit
 from esmm.config import Config
 from esmm.dataset import Load
 from esmm.epochs import Epoch
@@ -20,6 +23,8 @@ from esmm.plan import ReadingPlan
 
 if TYPE_CHECKING:
     from esmm.distributed.exchange import Exchange
+
+log = structlog.get_logger()
 
 LABELS = ("click", "purchase", "weight")
 
@@ -41,17 +46,43 @@ class Validation:
         self._predict = predict
 
     def __call__(self) -> dict[str, Result]:
-        """By task, the metrics of all ranks' samples; raises DataError, on every rank, where one cannot read."""
+        """By task, the metrics of all ranks' samples; raises as `measure` does."""
+        return self.measure().result()
+
+    def calibrate(self) -> tuple[Calibration, dict[str, Any]]:
+        """Maps fitted to the samples, the same on every rank, and what they change, for the model's manifest.
+
+        That is `knots`, how many there are by map, and the metrics `before` and `after`. Raises as `measure` does.
+        """
+        before = self.measure()
+        fitted = fit(before) if self._exchange.rank == 0 else None
+        calibration = self._exchange.broadcast_object(fitted)
+        assert calibration is not None
+        facts = {"before": before.result(), "after": self.measure(calibration).result()}
+        if self._exchange.rank == 0:
+            pcoc = {f"pcoc_{task}_{when}": f"{facts[when][task]['pcoc']:.3f}"
+                    for task in calibration.knots for when in facts}  # fmt: skip
+            log.info("calibrated", **pcoc)
+        return calibration, {"knots": calibration.knots, **facts}
+
+    def measure(self, calibration: Calibration | None = None) -> Metrics:
+        """What all ranks have measured of their samples, of calibrated predictions where a calibration is given.
+
+        Raises DataError, on every rank, where one cannot read.
+        """
         measured, failed = Metrics(), None
         try:
             for batch in self._batches:
-                measured.update(**{name: batch[name] for name in LABELS}, **self._predict(batch))
+                predictions = self._predict(batch)
+                if calibration is not None:
+                    predictions = calibration(predictions)
+                measured.update(**{name: batch[name] for name in LABELS}, **predictions)
         except DataError as error:
             failed = error
         # Ranks meet only here, so that one that cannot read keeps none of the others waiting.
         for each in filter(None, self._exchange.gather_objects(failed)):
             raise each
-        return summed(measured, self._exchange).result()
+        return summed(measured, self._exchange)
 
 
 def summed(measured: Metrics, exchange: "Exchange") -> Metrics:

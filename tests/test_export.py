@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from esmm import export, models, schema
+from esmm.calibration import MOST_PCVR, Calibration, Curve
 from esmm.config import Config
 from esmm.errors import DataError
 from esmm.models import Model
@@ -47,6 +48,31 @@ def test_probabilities_are_those_of_the_training_graph(
         assert (values.dtype, values.shape) == (np.float32, (rows,))
         np.testing.assert_allclose(values, expected[name][:rows], atol=1e-6)
     assert rows < 2 or found["pctr"].std() > 0.01
+
+
+def test_calibrated_probabilities_are_numpys_interpolation_of_the_models(
+    config: Config, model: Model, version: str
+) -> None:
+    """Through knots at 0.2 and 0.5 in log-odds; pCVR is what is left, and the three are those of one product."""
+    maps = {"pctr": [0.1, 0.6], "pctcvr": [0.15, 0.3]}
+    knots = np.array([-27.0, np.log(0.25), 0.0, 19.0])
+    curves = {}
+    for name, (low, high) in maps.items():
+        low, high = (np.log(p / (1 - p)) for p in (low, high))
+        curves[name] = Curve(knots, np.array([low - (knots[1] - knots[0]), low, high, high + 19.0]))
+    calibration = Calibration(ctr=curves["pctr"], ctcvr=curves["pctcvr"])
+    calibrated = export.export(model, config, config.scoring.models, {}, calibration)
+    samples = synthetic.columns(config, 130)
+    raw, found = (export.load(config.scoring.models, one)(samples) for one in (version, calibrated))
+    for name, curve in curves.items():
+        p = raw[name].astype(np.float64)
+        expected = 1 / (1 + np.exp(-np.interp(np.log(p / (1 - p)), curve.predicted, curve.calibrated)))
+        if name == "pctcvr":
+            expected = np.minimum(expected, MOST_PCVR * found["pctr"])
+        np.testing.assert_allclose(found[name], expected, rtol=1e-6)
+        assert np.abs(expected - p).mean() > 0.01
+    np.testing.assert_allclose(found["pctr"] * found["pcvr"], found["pctcvr"], rtol=2e-7)
+    assert {values.dtype.name for values in found.values()} == {"float32"}
 
 
 def test_the_signature_takes_the_feature_columns(config: Config, version: str) -> None:

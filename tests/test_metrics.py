@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
+from esmm.agreement import Agreement
 from esmm.errors import DataError
-from esmm.metrics import TASKS, Agreement, Metrics, Result, TaskMetrics
+from esmm.metrics import TASKS, Metrics, Result, TaskMetrics
 
 ROWS = 20_000
 Array = NDArray[np.float64]
@@ -46,7 +47,7 @@ def drawn(seed: int, signal: float, rate: float = 0.1) -> tuple[Array, NDArray[n
     return ranks, (rng.random(ROWS) < chances).astype(np.int8)
 
 
-def task(label: NDArray[np.int8], prediction: Array, weight: Array | None = None) -> TaskMetrics:
+def task(label: NDArray[Any], prediction: Array, weight: Array | None = None) -> TaskMetrics:
     metrics = TaskMetrics()
     metrics.update(label, np.ones(len(label)) if weight is None else weight, prediction)
     return metrics
@@ -114,6 +115,7 @@ def test_by_hand() -> None:
         "log_loss": pytest.approx(-(2 * math.log(0.8) + 2 * math.log(0.4)) / 4),
         "accuracy": 0.5,
         "pcoc": pytest.approx(1.0),
+        "ece": pytest.approx((0.2 + 0.6 + 0.6 + 0.2) / 4, rel=3e-4),  # a band a row
         "mean_prediction": pytest.approx(0.5),
         "mean_label": 0.5,
     }
@@ -125,6 +127,7 @@ def test_by_hand() -> None:
         "log_loss": pytest.approx(-(math.log(0.5) + math.log(0.25)) / 2),
         "accuracy": 0.0,  # a prediction of 0.5 says that it is bought
         "pcoc": pytest.approx(0.75),
+        "ece": pytest.approx((0.5 + 0.75) / 2, rel=3e-4),
         "mean_prediction": pytest.approx(0.375),
         "mean_label": 0.5,
     }
@@ -247,6 +250,29 @@ def test_a_band_never_splits_equal_predictions() -> None:
     assert (high.weight, high.mean_label) == (1, 1)
     assert low.mean_prediction == pytest.approx(0.1, rel=3e-4)
     assert TaskMetrics().bands() == []
+
+
+def test_the_expected_calibration_error_by_hand() -> None:
+    """Twenty predictions, two in a band: right in nine of them, in one 0.25 too low; then also with unequal weights."""
+    predictions = np.repeat(np.arange(1, 11) / 20, 2)
+    labels, weights = np.tile([0.0, 1.0], 10), np.ones(20)
+    weights[1::2], weights[::2] = (
+        2 * predictions[1::2],
+        2 - 2 * predictions[::2],
+    )  # the rate of each pair is right
+    assert task(labels, predictions, weights).result()["ece"] == pytest.approx(0, abs=1e-4)
+    weights[8:10] = 1.0, 1.0  # of the pair at 0.25: half of it is positive
+    assert task(labels, predictions, weights).result()["ece"] == pytest.approx(0.25 / 10, abs=1e-4)
+    weights *= 3
+    assert task(labels, predictions, weights).result()["ece"] == pytest.approx(0.25 / 10, abs=1e-4)
+
+
+def test_the_expected_calibration_error_agrees_with_tenths_of_the_rows() -> None:
+    ranks, labels = drawn(8, 2.0)
+    predictions = SHAPES["skewed"](ranks)
+    tenths = np.array_split(np.argsort(predictions), 10)
+    gaps = [abs(predictions[part].mean() - labels[part].mean()) for part in tenths]
+    assert task(labels, predictions).result()["ece"] == pytest.approx(np.mean(gaps), abs=1e-4)
 
 
 def test_agreement_is_pearsons_correlation_and_the_ratio_of_means() -> None:

@@ -188,13 +188,6 @@ def test_the_best_epochs_model_is_the_one_that_is_published(learning: Config) ->
     assert facts["validation"] == found["validation"]
 
 
-def test_early_stopping_needs_samples_to_validate_on(learning: Config) -> None:
-    update = {"early_stopping": EarlyStopping()}
-    config = learning.model_copy(update={"training": learning.training.model_copy(update=update)})
-    with pytest.raises(ConfigError, match=r"^training.early_stopping: expected samples to validate on"):
-        run(config)
-
-
 def test_validation_measures_the_model_as_it_is_exported(learning: Config) -> None:
     config = learning.model_copy(update={"training": learning.training.model_copy(update={"epochs": 1})})
     found = run(config, validation=True)
@@ -206,6 +199,62 @@ def test_validation_measures_the_model_as_it_is_exported(learning: Config) -> No
     assert found["validation"] is not None
     for task, metrics in expected.result().items():
         assert found["validation"][task] == pytest.approx(metrics, rel=1e-5)
+
+
+def with_training(config: Config, **update: Any) -> Config:
+    return config.model_copy(update={"training": config.training.model_copy(update=update)})
+
+
+def test_the_published_model_is_calibrated_on_the_validation_samples(
+    learning: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the best epoch, the first of two; after a failure in between, too."""
+    stopping = EarlyStopping(metric="ctr.log_loss", min_change=1.0)
+    config = with_training(learning, calibrate=True, early_stopping=stopping)
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "export", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            run(config, validation=True)
+    facts = export.load(config.scoring.models, run(config, validation=True)["version"]).facts
+    raw = run(with_training(elsewhere(learning), early_stopping=stopping), validation=True)
+
+    assert facts["epoch"] == 1
+    stated = facts["calibration"]
+    assert stated["before"]["ctr"] == pytest.approx(facts["validation"]["ctr"], rel=1e-6)
+    assert stated["before"]["ctr"] == pytest.approx(raw["validation"]["ctr"], rel=1e-5)
+    assert abs(stated["before"]["ctcvr"]["pcoc"] - 1) > 0.01
+    predict, after = (
+        export.load(config.scoring.models, versions.complete(config.scoring.models)[0]),
+        Metrics(),
+    )
+    for number, rows in enumerate([130, 70, 99]):
+        samples = synthetic.columns(config, rows, seed=number)
+        after.update(**{name: samples[name] for name in ("click", "purchase", "weight")}, **predict(samples))
+    for task, metrics in after.result().items():
+        assert stated["after"][task] == pytest.approx(metrics, rel=1e-5)
+    for task in ("ctr", "ctcvr"):
+        assert stated["after"][task]["pcoc"] == pytest.approx(1, abs=1e-3)
+        assert stated["after"][task]["auc"] == pytest.approx(stated["before"][task]["auc"], abs=1e-4)
+        assert stated["knots"][task] >= 1
+
+
+@pytest.mark.parametrize("key", ["early_stopping", "calibrate"])
+def test_what_takes_samples_to_validate_on_says_so(learning: Config, key: str) -> None:
+    config = with_training(learning, **{key: EarlyStopping() if key == "early_stopping" else True})
+    with pytest.raises(ConfigError, match=rf"^training\.{key}: expected samples to validate on"):
+        run(config)
+
+
+def test_samples_without_a_purchase_cannot_calibrate(
+    learning: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said after the first epoch, not after the last."""
+    counted = Metrics.update
+    monkeypatch.setattr(Metrics, "update", lambda self, click, purchase, *rest, **predictions: counted(
+        self, click, np.zeros(len(purchase)), *rest, **predictions))  # fmt: skip
+    with pytest.raises(DataError, match=r"^validation samples: .* without purchases .*, found a rate of 0"):
+        run(with_training(learning, calibrate=True, checkpoints=Checkpoints()), validation=True)
+    assert not versions.complete(checkpoints_of(learning))
 
 
 def test_samples_to_validate_on_that_cannot_be_read_are_one_error(learning: Config) -> None:

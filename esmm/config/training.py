@@ -82,6 +82,9 @@ class Training(Section):
     optimizer: Optimizer = Optimizer()
     checkpoints: Checkpoints = Checkpoints()
     early_stopping: EarlyStopping | None = None
+    calibrate: bool = False
+    """Whether the published model's pCTR and pCTCVR go through isotonic maps fitted to the validation samples, and its
+    pCVR is what they leave: see `esmm.calibration`. It takes samples to validate on (`train --validate`)."""
     failure: Failure = Failure()
     deterministic: bool = False
     """Whether equal runs give equal parameters to the last bit, by slower kernels where it takes them."""
