@@ -14,25 +14,30 @@ Spark's own work (`sql/gauc.sql`); predictions are kept until both are done, so 
 Two yardsticks are measured on the same rows. Item popularity, the click rate of the item in earlier days, is
 what a model must beat. The true probabilities, which only simulated logs have, are what none can but by luck.
 
+Rows are measured by the values of a few features, too (`esmm.segments`), in the same pass.
+
 Predictions of the same samples with lists as of their day's start (`esmm.nightly`) are measured where they are given:
 what is left of a model whose scores are made once a night.
 """
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm import inputs, statements, tables
+from esmm import inputs, segments, statements, tables
 from esmm.agreement import Agreement
 from esmm.config import Config, Log
 from esmm.errors import DataError
 from esmm.metrics import TASKS, Additive, Floats, Metrics, Result, TaskMetrics
 from esmm.schema import PREDICTIONS
+from esmm.segments import BySegment, Segment
 
 POPULARITY_PRIOR = 20.0
 """Exposures at the rate of all items that an item's own are mixed with."""
@@ -64,6 +69,10 @@ class Evaluation:
     """pCVR and the true one, over all rows, clicked or not; None where the truth is not known."""
     nightly: Metrics | None
     """As `metrics`, with lists as of the day's start; None where that was not asked for, or is the same."""
+    segments: Mapping[str, Sequence[Segment]] = field(default_factory=dict)
+    """By segment of the config, its values."""
+    calibration: Mapping[str, Any] | None = None
+    """What the model's manifest states of its calibration (`Validation.calibrate`); None where it has none."""
 
 
 class _Sums(Additive):
@@ -119,27 +128,32 @@ def evaluate(
     days: Sequence[dt.date],
     popularity_days: Sequence[dt.date],
     nightly: DataFrame | None = None,
+    calibration: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Measure predictions: samples with the columns pctr, pcvr and pctcvr. They are made once.
 
-    `nightly` are the predictions of the same samples with lists as of the day's start (`esmm.nightly`).
+    `nightly` are the predictions of the same samples with lists as of the day's start (`esmm.nightly`), `calibration`
+    what the model's manifest states of that.
     Raises DataError where there are no rows of a weight above 0, a prediction is no probability, a day to
     learn popularity from is not published, or the truth does not cover the rows.
     """
     columns = [*_LABELS, *PREDICTIONS]
+    by_value = segments.column(config).alias("segments")
     # Before the joins: lists would otherwise travel through their shuffles.
-    predictions = predictions.select("exposure_id", "user_id", "item_id", *columns).persist()
+    predictions = predictions.select("exposure_id", "user_id", "item_id", *columns, by_value).persist()
+    predictions.createOrReplaceTempView("predictions")
     try:
         rows = predictions
         if popularity_days:
-            rows = _with_popularity(spark, rows, held_out(spark, config, popularity_days))
+            rows = _with_popularity(spark, held_out(spark, config, popularity_days))
             columns.append("popularity")
         if config.evaluation.truth is not None:
             rows = _with_truth(spark, rows, config.evaluation.truth)
             columns += ["true_pctr", "true_pcvr"]
-        sums = _summed(rows, columns)
+        heaviest = segments.heaviest(spark, config)
+        sums, by_segment = _summed(rows, columns, heaviest)
         _check(sums)
-        gauc = _gauc(spark, predictions)
+        gauc = _gauc(spark)
     finally:
         predictions.unpersist()
     truth_known = config.evaluation.truth is not None
@@ -154,12 +168,14 @@ def evaluate(
         truth=sums.truth if truth_known else None,
         pcvr=sums.pcvr if truth_known else None,
         nightly=None if nightly is None else measured(nightly),
+        segments=segments.named(spark, config, by_segment, days),
+        calibration=calibration,
     )
 
 
 def measured(predictions: DataFrame) -> Metrics:
     """The metrics of predictions alone, such as those of another model on the same samples."""
-    return _summed(predictions, [*_LABELS, *PREDICTIONS]).model
+    return _summed(predictions, [*_LABELS, *PREDICTIONS])[0].model
 
 
 def _check(sums: _Sums) -> None:
@@ -174,17 +190,15 @@ def _check(sums: _Sums) -> None:
                         found=f"none for {sums.truth.ctr.invalid:,} of {sums.model.ctr.rows:,}")  # fmt: skip
 
 
-def _gauc(spark: SparkSession, predictions: DataFrame) -> dict[str, Result]:
+def _gauc(spark: SparkSession) -> dict[str, Result]:
     """As in `Evaluation`, for every task."""
-    predictions.createOrReplaceTempView("predictions")
     found = {row["task"]: row.asDict() for row in statements.run(spark, "gauc").collect()}
     nothing: Result = {"gauc": None, "users": 0, "share_of_weight": None}
     return {task: {name: found.get(task, nothing)[name] for name in nothing} for task in TASKS}
 
 
-def _with_popularity(spark: SparkSession, predictions: DataFrame, earlier: DataFrame) -> DataFrame:
-    """The rows with `popularity`, null where no sample has a weight."""
-    predictions.createOrReplaceTempView("predictions")
+def _with_popularity(spark: SparkSession, earlier: DataFrame) -> DataFrame:
+    """The predictions with `popularity`, null where no sample has a weight."""
     earlier.createOrReplaceTempView("samples")
     return statements.run(spark, "popularity", {"prior": POPULARITY_PRIOR})
 
@@ -207,23 +221,39 @@ def _with_truth(spark: SparkSession, predictions: DataFrame, path: str) -> DataF
     return predictions.join(truth, "exposure_id", "left")
 
 
-def _summed(rows: DataFrame, columns: Sequence[str]) -> _Sums:
-    """The states of all rows, each partition's summed by a worker and these by Spark."""
-    numbers = rows.select([F.col(name).cast("double") for name in columns])
-    partial = numbers.mapInArrow(_partial, "position int, amount double")
-    total = partial.groupBy("position").agg(F.sum("amount").alias("amount")).toPandas()
-    sums = _Sums()
-    sums.vector[total["position"].to_numpy()] = total["amount"].to_numpy()
-    return sums
+def _summed(
+    rows: DataFrame, columns: Sequence[str], heaviest: Sequence[Sequence[int]] = ()
+) -> tuple[_Sums, BySegment]:
+    """The states of all rows, and by segment: each partition's summed by a worker and these by Spark."""
+    wanted = [F.col(name).cast("double") for name in columns]
+    if heaviest:
+        wanted.append(F.col("segments"))
+    numbers = rows.select(wanted)
+    partial_sums = numbers.mapInArrow(partial(_partial, heaviest), "part int, position int, amount double")
+    total = partial_sums.groupBy("part", "position").agg(F.sum("amount").alias("amount")).toPandas()
+    sums, by_segment = _Sums(), BySegment(heaviest)
+    for part, state in enumerate([sums, *by_segment.parts]):
+        of_part = total[total["part"] == part]
+        state.vector[of_part["position"].to_numpy()] = of_part["amount"].to_numpy()
+    return sums, by_segment
 
 
-def _partial(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """A partition's rows to the entries of their `_Sums` that are not 0. Runs in Spark's Python workers."""
-    sums = _Sums()
+def _partial(
+    heaviest: Sequence[Sequence[int]], batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """A partition's rows to the entries of their states that are not 0. Runs in Spark's Python workers."""
+    sums, by_segment = _Sums(), BySegment(heaviest)
     for batch in batches:
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        values = columns.pop("segments", None)
         # A null, which a join leaves where it found nothing, becomes NaN and counts as invalid.
-        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
-        sums.update(dict(zip(batch.schema.names, columns, strict=True)))
-    positions = np.flatnonzero(sums.vector)
-    arrays = [pa.array(positions, pa.int32()), pa.array(sums.vector[positions])]
-    yield pa.RecordBatch.from_arrays(arrays, ["position", "amount"])
+        rows = {name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()}
+        sums.update(rows)
+        if values is not None:
+            of_model = {name: rows[name] for name in (*_LABELS, *PREDICTIONS)}
+            by_segment.update(of_model, values.flatten().to_numpy().reshape(len(values), -1))
+    for part, state in enumerate([sums, *by_segment.parts]):
+        positions = np.flatnonzero(state.vector)
+        parts = np.full(len(positions), part, np.int32)
+        arrays = [pa.array(parts), pa.array(positions, pa.int32()), pa.array(state.vector[positions])]
+        yield pa.RecordBatch.from_arrays(arrays, ["part", "position", "amount"])

@@ -22,12 +22,9 @@ import numpy.typing as npt
 
 from esmm.errors import DataError
 
-BINS_PER_LOGIT = 4096
 LOWEST, HIGHEST = -26, 18
 """The logits that the bins cover, 5e-12 to 1 − 1.5e-8; the outermost bins take what lies beyond. A float32
 cannot come closer to 1 than a logit of 16.6, but closer to 0."""
-
-BINS = (HIGHEST - LOWEST) * BINS_PER_LOGIT
 
 TASKS = ("ctr", "cvr", "ctcvr")
 """Click among all rows; purchase among clicked rows; click and purchase among all rows."""
@@ -66,8 +63,8 @@ class Band:
 class TaskMetrics(Additive):
     """One task: a label, 0 or 1, and the probability that was predicted for it."""
 
-    BINS_PER_LOGIT: ClassVar[int] = BINS_PER_LOGIT
-    SIZE = len(_SUMS) + 2 * BINS
+    BINS_PER_LOGIT: ClassVar[int] = 4096
+    SIZE = len(_SUMS) + 2 * (HIGHEST - LOWEST) * 4096
 
     def __init__(self, vector: Floats | None = None) -> None:
         super().__init__(vector)
@@ -109,6 +106,11 @@ class TaskMetrics(Additive):
     def rows(self) -> int:
         """Rows of a weight above 0."""
         return int(self._sums[_SUMS.index("rows")])
+
+    @property
+    def weight(self) -> float:
+        """Of these rows."""
+        return float(self._sums[_SUMS.index("weight")])
 
     @property
     def invalid(self) -> int:
@@ -174,14 +176,25 @@ class TaskMetrics(Additive):
         ]
 
 
+class CoarseTaskMetrics(TaskMetrics):
+    """`TaskMetrics` with a 64th of the bins, for where there are many of them.
+
+    Two predictions in one bin differ by up to 1.6 %.
+    """
+
+    BINS_PER_LOGIT = 64
+    SIZE = len(_SUMS) + 2 * (HIGHEST - LOWEST) * 64
+
+
 class Metrics(Additive):
     """The three tasks at once, each a part of one vector."""
 
+    TASK: ClassVar[type[TaskMetrics]] = TaskMetrics
     SIZE = len(TASKS) * TaskMetrics.SIZE
 
     def __init__(self, vector: Floats | None = None) -> None:
         super().__init__(vector)
-        self.ctr, self.cvr, self.ctcvr = map(TaskMetrics, np.split(self.vector, len(TASKS)))
+        self.ctr, self.cvr, self.ctcvr = map(self.TASK, np.split(self.vector, len(TASKS)))
 
     @property
     def tasks(self) -> dict[str, TaskMetrics]:
@@ -207,6 +220,13 @@ class Metrics(Additive):
     def result(self) -> dict[str, Result]:
         """Each task's `TaskMetrics.result`, under the names of TASKS."""
         return {name: task.result() for name, task in self.tasks.items()}
+
+
+class CoarseMetrics(Metrics):
+    """`Metrics` of `CoarseTaskMetrics`: 132 KiB."""
+
+    TASK = CoarseTaskMetrics
+    SIZE = len(TASKS) * CoarseTaskMetrics.SIZE
 
 
 def ratio(part: float, whole: float) -> float | None:

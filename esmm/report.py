@@ -7,41 +7,42 @@
 The JSON has the same keys whatever was measured; what is not known or not defined is null:
 
     {"name": ..., "model": ..., "days": [...], "popularity_days": [...], "rows": ...,
-     "ctr": {"rows", "weight", "auc", "log_loss", "accuracy", "pcoc", "mean_prediction", "mean_label"},
+     "ctr": {"rows", "weight", "auc", "log_loss", "accuracy", "pcoc", "ece", "mean_prediction", "mean_label"},
      "cvr": {...}, "ctcvr": {...},
      "gauc": {"ctr": {"gauc", "users", "share_of_weight"}, "cvr": {...}, "ctcvr": {...}},
      "pcvr_all_rows": {"correlation", "pcoc", "mean_prediction", "mean_truth"},
      "nightly": {"ctr": {...}, "cvr": {...}, "ctcvr": {...}},
+     "calibration": {"knots": {"ctr", "ctcvr"}, "before": {"ctr": {...}, ...}, "after": {"ctr": {...}, ...}},
+     "curves": {"ctr": {"roc": [[false_positive_rate, true_positive_rate], ...],
+                        "spans": [{"low", "high", "weight", "mean_prediction", "mean_label"}, ...],
+                        "tenths": [{"weight", "mean_prediction", "mean_label", "lift", "share", "gain"}, ...]}, ...},
+     "segments": {"hour": [{"value", "ctr": {...}, "cvr": {...}, "ctcvr": {...}}, ...], ...},
      "baselines": {"popularity": {"ctr": {...}}, "truth": {"ctr": {...}, "cvr": {...}, "ctcvr": {...}}}}
 
 The page needs nothing but itself: its style and pictures are inside, and it follows the reader's light or
 dark scheme.
 """
 
-import io
 import json
-import re
+import math
+from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
 import jinja2
 import markupsafe
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from esmm import storage
+from esmm import curves, pictures, storage
 from esmm.config import Config
 from esmm.evaluation import Evaluation
 from esmm.files import write_atomically
-from esmm.metrics import TASKS, Band, Metrics, Result
+from esmm.metrics import TASKS, Metrics, Result, TaskMetrics
+from esmm.segments import MOST_VALUES
 
 TITLES = {"ctr": "CTR", "cvr": "CVR (clicked)", "ctcvr": "CTCVR"}
-
-_INK, _LINE = "#010101", "#020202"  # stand for the page's colours until the picture is part of it
 
 
 def as_dict(evaluation: Evaluation) -> dict[str, Any]:
@@ -58,10 +59,24 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
         "gauc": dict(evaluation.gauc),
         "pcvr_all_rows": None if pcvr is None else pcvr.result(),
         "nightly": None if nightly is None else nightly.result(),
+        "calibration": evaluation.calibration,
+        "curves": {task: _curves(of_task) for task, of_task in evaluation.metrics.tasks.items()},
+        "segments": {
+            name: [{"value": segment.value, **segment.metrics.result()} for segment in of_name]
+            for name, of_name in evaluation.segments.items()
+        },
         "baselines": {
             "popularity": None if popularity is None else {"ctr": popularity.result()},
             "truth": None if truth is None else truth.result(),
         },
+    }
+
+
+def _curves(task: TaskMetrics) -> dict[str, Any]:
+    return {
+        "roc": [[*point] for point in curves.roc(task)],
+        "spans": [asdict(span) for span in curves.spans(task)],
+        "tenths": [asdict(tenth) for tenth in curves.tenths(task)],
     }
 
 
@@ -140,15 +155,26 @@ def html(evaluation: Evaluation) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True)  # fmt: skip
     environment.filters |= {"number": _number, "percent": _percent, "period": _period}
+    environment.tests |= {"off": _is_off}
     # As a resource of the package, so that it is found in the zip that a cluster's job is shipped in too.
     source = resources.files("esmm").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
-    bands = {name: task.bands() for name, task in evaluation.metrics.tasks.items()}
     return environment.from_string(source).render(
         result=as_dict(evaluation),
         titles=TITLES,
-        bands=bands,
-        pictures={name: _calibration(TITLES[name], bands[name]) for name in TASKS},
+        pictures={task: _pictures(evaluation, task) for task in TASKS},
+        few=pictures.FEW,
+        most_values=MOST_VALUES,
     )
+
+
+def _pictures(evaluation: Evaluation, task: str) -> dict[str, markupsafe.Markup]:
+    measured = evaluation.metrics.tasks[task]
+    truth = [] if evaluation.truth is None else curves.roc(evaluation.truth.tasks[task])
+    return {
+        "roc": pictures.roc(TITLES[task], curves.roc(measured), truth),
+        "rates": pictures.rates(TITLES[task], curves.spans(measured)),
+        "lift": pictures.lift(TITLES[task], curves.tenths(measured)),
+    }
 
 
 def write(config: Config, evaluation: Evaluation) -> str:
@@ -169,47 +195,13 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
+def _is_off(result: Result) -> bool:
+    """Whether the PCOC is farther from 1 than chance takes it: two standard errors, about 2 / √positives."""
+    weight, rate, pcoc = result["weight"], result["mean_label"], result["pcoc"]
+    if not (weight and rate and pcoc):
+        return False
+    return abs(math.log(pcoc)) > 2 / math.sqrt(weight * rate)
+
+
 def _period(days: list[str]) -> str:
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-
-
-def _calibration(title: str, bands: list[Band]) -> markupsafe.Markup:
-    """An SVG: the rate that was predicted of each band of rows, and the one that came, logarithmically.
-
-    A band without a positive row has no place on it; without any band there is no picture.
-    """
-    points = [(band.mean_prediction, band.mean_label) for band in bands if band.mean_label > 0]
-    if not points:
-        return markupsafe.Markup()
-    style = {"svg.fonttype": "none", "svg.hashsalt": "esmm", "font.family": "sans-serif", "font.size": 9.0}
-    with mpl.rc_context(style):  # text stays text, and the same evaluation makes the same page
-        figure = Figure(figsize=(3.3, 3.3), layout="constrained")
-        _plot(figure.subplots(), points)
-        picture = io.StringIO()
-        figure.savefig(picture, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = picture.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "var(--ink)").replace(_LINE, "var(--quiet)")
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # figure_1 and so on, which each of the pictures has
-    label = markupsafe.escape(f"{title}: predicted and actual rates")
-    return markupsafe.Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
-
-
-def _plot(axes: Axes, points: list[tuple[float, float]]) -> None:
-    """Points (predicted, actual), on equal axes, with the line on which the two are equal."""
-    predicted, actual = zip(*points, strict=True)
-    low, high = min(*predicted, *actual) / 1.4, max(*predicted, *actual) * 1.4
-    steps = (1, 2, 5) if high < 50 * low else (1,)
-    ticks = [step * 10.0**power for power in range(-12, 1) for step in steps]
-    ticks = [tick for tick in ticks if low <= tick <= high]
-    labels = [f"{tick:g}" for tick in ticks]
-    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set_xticks(ticks, labels)
-    axes.set_yticks(ticks, labels)
-    axes.minorticks_off()
-    axes.tick_params(colors=_INK, labelsize=8)
-    axes.set_xlabel("predicted", color=_INK)
-    axes.set_ylabel("actual", color=_INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_LINE)
-    axes.plot([low, high], [low, high], color=_LINE, linewidth=1, linestyle="--")
-    axes.plot(predicted, actual, color="#2f81c7", marker="o", markersize=5, linewidth=1.5)

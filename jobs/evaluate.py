@@ -9,7 +9,7 @@ import typer
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from esmm import claims, cli, evaluation, gates, nightly, registry, report, scoring
+from esmm import claims, cli, evaluation, gates, nightly, registry, report, scoring, versions
 
 Promote = Annotated[
     bool,
@@ -49,6 +49,7 @@ def main(
                 days=days,
                 popularity_days=evaluation.days_before(spark, config, days[0]),
                 nightly=as_nightly,
+                calibration=versions.manifest(config.scoring.models, version).facts.get("calibration"),
             )
             page = report.write(config, found)
             theirs = None

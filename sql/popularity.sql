@@ -12,7 +12,8 @@ predictions as (
         weight,
         pctr,
         pcvr,
-        pctcvr
+        pctcvr,
+        segments
     from predictions
 ),
 
@@ -47,6 +48,7 @@ select
     predictions.pctr,
     predictions.pcvr,
     predictions.pctcvr,
+    predictions.segments,
     (coalesce(items.clicks, 0) + :prior * overall.click_rate) / (coalesce(items.exposures, 0) + :prior) as popularity
 from predictions
 left join items on predictions.item_id = items.item_id

@@ -179,9 +179,9 @@ def test_popularity_given_and_expected(spark: SparkSession) -> None:
         "samples"
     )
     items = [1, 1, 2, 3, 4]
-    predictions = [(row, item, 1, 0, 1.0, 0.1, 0.2, 0.02) for row, item in enumerate(items)]
+    predictions = [(row, item, 1, 0, 1.0, 0.1, 0.2, 0.02, [row, 7]) for row, item in enumerate(items)]
     labels, floats = "click int, purchase int, weight float", "pctr float, pcvr float, pctcvr float"
-    names = f"exposure_id long, item_id long, {labels}, {floats}"
+    names = f"exposure_id long, item_id long, {labels}, {floats}, segments array<bigint>"
     spark.createDataFrame(predictions, names).createOrReplaceTempView("predictions")
     rows = statements.run(spark, "popularity", {"prior": 2.0}).orderBy("exposure_id").collect()
     assert [row["item_id"] for row in rows] == items
@@ -189,7 +189,7 @@ def test_popularity_given_and_expected(spark: SparkSession) -> None:
     assert [row["popularity"] for row in rows] == pytest.approx(expected)
     assert rows[2].asDict() | {"popularity": None} == {
         "exposure_id": 2, "item_id": 2, "click": 1, "purchase": 0, "weight": 1.0, "popularity": None,
-        "pctr": pytest.approx(0.1), "pcvr": pytest.approx(0.2), "pctcvr": pytest.approx(0.02),
+        "pctr": pytest.approx(0.1), "pcvr": pytest.approx(0.2), "pctcvr": pytest.approx(0.02), "segments": [2, 7],
     }  # fmt: skip
 
 

@@ -17,9 +17,11 @@ import pytest
 from rich.console import Console
 
 from esmm import report
+from esmm.agreement import Agreement
 from esmm.config import Config
 from esmm.evaluation import Evaluation
-from esmm.metrics import Agreement, Metrics, TaskMetrics
+from esmm.metrics import CoarseMetrics, Metrics, Result, TaskMetrics
+from esmm.segments import Segment
 
 ROOT = Path(__file__).resolve().parent.parent
 DAY = dt.date(2026, 4, 1)
@@ -27,7 +29,7 @@ DAY = dt.date(2026, 4, 1)
 
 @pytest.fixture(scope="module")
 def full() -> Evaluation:
-    """An evaluation with both yardsticks."""
+    """An evaluation with both yardsticks, segments and a calibrated model."""
     rng = np.random.default_rng(0)
     pctr, pcvr = rng.random((2, 4_000)) * 0.4
     click = rng.random(4_000) < pctr
@@ -45,7 +47,12 @@ def full() -> Evaluation:
         "cvr": {"gauc": 0.5678, "users": 12, "share_of_weight": 0.25},
         "ctcvr": {"gauc": 0.6543, "users": 34, "share_of_weight": 0.5},
     }
-    return Evaluation("demo", "v7", (DAY,), days, model, gauc, popularity, truth, agreement, nightly)
+    hours = [Segment(str(hour), CoarseMetrics()) for hour in range(24)]
+    for hour in hours:
+        hour.metrics.update(click, purchase, np.ones(4_000), pctr, pcvr, pctr * pcvr)
+    calibration = {"knots": {"ctr": 9, "ctcvr": 3}, "before": model.result(), "after": truth.result()}
+    return Evaluation("demo", "v7", (DAY,), days, model, gauc, popularity, truth, agreement, nightly,
+                      {"hour": hours, "device": [Segment("<phone>", CoarseMetrics())]}, calibration)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +68,41 @@ def bare() -> Evaluation:
 
 
 def test_the_keys_are_stable(full: Evaluation, bare: Evaluation) -> None:
-    of_task = {"rows", "weight", "auc", "log_loss", "accuracy", "pcoc", "mean_prediction", "mean_label"}
+    of_task = {
+        "rows",
+        "weight",
+        "auc",
+        "log_loss",
+        "accuracy",
+        "pcoc",
+        "ece",
+        "mean_prediction",
+        "mean_label",
+    }
     for evaluation in (full, bare):
         found = report.as_dict(evaluation)
         assert list(found) == [
             "name", "model", "days", "popularity_days", "rows", "ctr", "cvr", "ctcvr", "gauc", "pcvr_all_rows",
-            "nightly", "baselines",
+            "nightly", "calibration", "curves", "segments", "baselines",
         ]  # fmt: skip
         assert all(set(found[task]) == of_task for task in ("ctr", "cvr", "ctcvr"))
         of_users = {"gauc", "users", "share_of_weight"}
         assert all(set(found["gauc"][task]) == of_users for task in ("ctr", "cvr", "ctcvr"))
         assert list(found["baselines"]) == ["popularity", "truth"]
+        for curves in found["curves"].values():
+            assert list(curves) == ["roc", "spans", "tenths"]
     found = report.as_dict(full)
+    for curves in found["curves"].values():
+        assert all(
+            set(span) == {"low", "high", "weight", "mean_prediction", "mean_label"}
+            for span in curves["spans"]
+        )
+        of_tenth = {"weight", "mean_prediction", "mean_label", "lift", "share", "gain"}
+        assert [set(tenth) for tenth in curves["tenths"]] == [of_tenth] * 10
+        assert (curves["roc"][0], curves["roc"][-1]) == ([0, 0], [1, 1])
+    assert [hour["value"] for hour in found["segments"]["hour"]] == [str(hour) for hour in range(24)]
+    assert all(set(found["segments"]["hour"][5][task]) == of_task for task in ("ctr", "cvr", "ctcvr"))
+    assert found["calibration"]["knots"] == {"ctr": 9, "ctcvr": 3}
     assert (found["model"], found["days"], found["popularity_days"][0]) == (
         "v7",
         ["2026-04-01"],
@@ -88,6 +118,7 @@ def test_the_keys_are_stable(full: Evaluation, bare: Evaluation) -> None:
     assert found["baselines"] == {"popularity": None, "truth": None}
     assert found["pcvr_all_rows"] is None
     assert found["nightly"] is None
+    assert (found["calibration"], found["segments"], found["curves"]["cvr"]["roc"]) == (None, {}, [])
 
 
 def test_the_lines_of_aucs(full: Evaluation, bare: Evaluation) -> None:
@@ -158,12 +189,45 @@ def test_the_page_is_whole_and_needs_nothing_else(full: Evaluation, bare: Evalua
         assert all(address.startswith("#") for address in page.addresses)
         assert "url(http" not in text
         assert "@import" not in text
-    assert report.html(full).count("<svg") == 3
+    text = report.html(full)
+    assert len(text.encode()) < 250_000
+    # Three pictures a task: its ROC curve, its rates and its lift.
+    assert text.count("<svg") == 9
+    assert len(set(re.findall(r'<svg role="img" aria-label="([^"]+)"', text))) == 9
+    assert "#0" not in re.sub(r"&#\d+;", "", text[text.index("<svg") :]), "no colour but the page's"
+    assert text.count("grey: true probabilities") == 3
+    assert "grey: true" not in report.html(replace(full, truth=None))
     assert f"{report.as_dict(full)['nightly']['ctr']['auc']:.4f}" in report.html(full)
     assert "as of the day's start" not in report.html(bare)
     assert f"{report.as_dict(full)['ctcvr']['auc']:.4f}" in report.html(full)
     assert report.html(bare).count("<svg") == 0
     assert "not defined: it takes rows of both labels" in report.html(bare)
+
+
+def test_the_page_tells_of_segments_and_calibration_where_there_are_any(
+    full: Evaluation, bare: Evaluation
+) -> None:
+    page, plain = report.html(full), report.html(bare)
+    assert page.count('<tr><th scope="row">23</th><td>4,000</td>') == 1
+    assert '<tr><th scope="row">&lt;phone&gt;</th><td>0</td>' in page
+    for heading in ("<h2>By segment</h2>", "<h2>Calibration</h2>"):
+        assert heading in page
+        assert heading not in plain
+    before = report.as_dict(full)["calibration"]["before"]["ctcvr"]
+    assert f"<td>{before['pcoc']:.3f}</td><td>{before['ece']:.5f}</td>" in page
+
+
+@pytest.mark.parametrize(
+    ("weight", "rate", "pcoc", "expected"),
+    [(1_000, 0.1, 1.21, False), (1_000, 0.1, 1.23, True), (1_000, 0.1, 1 / 1.23, True), (100, 0.04, 2.7, False),
+     (1_000, 0.0, None, False), (0, None, None, False), (1_000, 0.1, 0.0, False)],
+)  # fmt: skip
+def test_a_pcoc_is_off_where_it_is_two_standard_errors_from_1(
+    weight: float, rate: float | None, pcoc: float | None, expected: bool
+) -> None:
+    """With 100 positive rows, e^(2/10) = 1.22."""
+    result: Result = {"weight": weight, "mean_label": rate, "pcoc": pcoc}
+    assert report._is_off(result) is expected
 
 
 def test_the_page_is_the_same_for_the_same_evaluation(full: Evaluation) -> None:

@@ -136,6 +136,17 @@ class Config(Section):
                     raise ConfigError(f"lists.{name}.boost", expected=expected, found=repr(entity))
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _check_segments(self) -> Self:
+        known = [name for name, feature in self.features.items() if isinstance(feature, IdFeature)]
+        known += self.lists
+        named = self.evaluation.segments
+        for name in named:
+            if name not in known or named.count(name) > 1:
+                expected = f"id features and lists ({', '.join(known)}), each once"
+                raise ConfigError("evaluation.segments", expected=expected, found=repr(name))
+        return self
+
     @property
     def uses_catalog(self) -> bool:
         """Whether one of the tables is published in a metastore."""

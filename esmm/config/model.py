@@ -74,6 +74,9 @@ class Evaluation(Section):
     it takes a second pass over logs and samples. Not where samples.history_cutoff is `day_start` already."""
     gates: Gates = Gates()
     """What a model must be worth to be promoted."""
+    segments: tuple[Name, ...] = ()
+    """Id features and lists, by whose values AUC, PCOC and the like are measured: a feature's 30 most frequent ones, a
+    list's lengths."""
 
 
 SCORE_COLUMNS = (
