@@ -22,12 +22,12 @@ from sklearn.isotonic import isotonic_regression
 from esmm.errors import DataError
 from esmm.metrics import HIGHEST, LOWEST, Floats, Metrics, Result, TaskMetrics
 
-KNOTS = 64
-"""A map has at most as many."""
+KNOTS = 16
+"""A map has at most as many: pCVR has the kinks of both, and each of these costs it some of its order."""
 
-LEAST = 16.0
+LEAST = 100.0
 """What rows tell of a knot's log-odds is at least this, their Fisher information w · r (1 − r) of weight w and rate r:
-the odds are then known to about 1 / √16, a quarter. With few positive rows that makes few knots."""
+the odds are then known to about 1 / √100, a tenth. With few positive rows that makes few knots."""
 
 MOST_PCVR = 1 - 2.0**-10
 """Where both maps would make every click a purchase, pCVR ends here: one row can prove a 1 infinitely wrong."""

@@ -101,13 +101,14 @@ def with_ranks(config: Config, ranks: int, **training: object) -> Config:
 
 def run_on_spark(spark: SparkSession, config: Config) -> Result:
     plan = make_plan(config.samples.table, None, schema.training_columns(config))
-    return spark_ranks.run(spark.sparkContext, config, Work(plan, [synthetic.DAY]))
+    validation = plan if config.training.calibrate else None
+    return spark_ranks.run(spark.sparkContext, config, Work(plan, [synthetic.DAY], validation))
 
 
 def test_spark_runs_two_ranks(
     spark: SparkSession, config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = with_ranks(config, 2, epochs=2)
+    config = with_ranks(config, 2, epochs=2, calibrate=True)
     synthetic.publish(config, [150, 90])
     result = run_on_spark(spark, config)
     # Whoever has the 150 rows takes three steps an epoch, and so does the other.
@@ -116,6 +117,16 @@ def test_spark_runs_two_ranks(
     assert sorted(rank for rank, _ in lines) == ["0", "1"]
     assert sorted(rows for _, rows in lines) == ["150", "90"]
     assert versions.complete(config.scoring.models) == [result["version"]]
+
+    # Calibrated on the 240 rows of both: what one rank knew of its own would not be enough.
+    calibration = versions.manifest(config.scoring.models, result["version"]).facts["calibration"]
+    assert result["validation"] is not None
+    for task in ("ctr", "ctcvr"):
+        before, after = calibration["before"][task], calibration["after"][task]
+        assert before == pytest.approx(result["validation"][task], rel=1e-6)
+        assert (before["rows"], after["rows"]) == (240, 240)
+        assert abs(before["pcoc"] - 1) > 0.01
+        assert after["pcoc"] == pytest.approx(1, abs=1e-3)
 
 
 def test_too_few_slots_are_an_error_that_says_how_many(spark: SparkSession, config: Config) -> None:
