@@ -77,16 +77,14 @@ def rates(title: str, spans: Sequence[Span]) -> markupsafe.Markup:
     high = min(max(values) * 1.5, 1.5)
     above.set(xscale="log", yscale="log", xlim=(low, high), ylim=(min(values) / 1.5, high))
     above.plot([low, high], [low, high], color=_LINE, linewidth=1, linestyle="--")
-    above.plot(
-        [span.mean_prediction for span in drawn],
-        [span.mean_label for span in drawn],
-        color=_ACCENT,
-        linewidth=1.3,
-    )
-    for span in drawn:
-        filled = span.weight * span.mean_label >= FEW
-        above.plot(span.mean_prediction, span.mean_label, color=_ACCENT, marker="o", markersize=5,
-                   markerfacecolor=_ACCENT if filled else _PAPER, markeredgewidth=1.3)  # fmt: skip
+    known = [span for span in drawn if span.weight * span.mean_label >= FEW]
+    for shown, fill, line in (
+        (known, _ACCENT, "-"),
+        ([span for span in drawn if span not in known], _PAPER, ""),
+    ):
+        points = [span.mean_prediction for span in shown], [span.mean_label for span in shown]
+        above.plot(*points, color=_ACCENT, linestyle=line, linewidth=1.3, marker="o", markersize=5,
+                   markerfacecolor=fill, markeredgewidth=1.3)  # fmt: skip
     for axis, limits in ((above.xaxis, (low, high)), (above.yaxis, above.get_ylim())):
         ticks = _ticks(*limits)
         axis.set_ticks(ticks, [_percent(tick) for tick in ticks])

@@ -23,7 +23,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from esmm import inputs, schema, statements
-from esmm.config import Config
+from esmm.config import Config, IdFeature
 from esmm.days import Period
 from esmm.errors import DataError
 from esmm.metrics import CoarseMetrics, Floats
@@ -123,6 +123,7 @@ def _names(
     Where the log is gone, its ids keep their numbers.
     """
     feature = config.features[name]
+    assert isinstance(feature, IdFeature)  # the config has checked it
     where, _, column = feature.source.partition(".")
     log = getattr(config.logs, where, None)
     if log is None:

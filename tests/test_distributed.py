@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm import schema, versions
-from esmm.config import Config, Optimizer
+from esmm.config import Config, EarlyStopping, Optimizer
 from esmm.distributed import spark_ranks
 from esmm.distributed.launch import Work
 from esmm.errors import DataError, RankLostError
@@ -108,7 +108,9 @@ def run_on_spark(spark: SparkSession, config: Config) -> Result:
 def test_spark_runs_two_ranks(
     spark: SparkSession, config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = with_ranks(config, 2, epochs=2, calibrate=True)
+    # The first epoch is the best, since none improves by as much.
+    stopping = EarlyStopping(metric="ctr.log_loss", min_change=1.0)
+    config = with_ranks(config, 2, epochs=2, calibrate=True, early_stopping=stopping)
     synthetic.publish(config, [150, 90])
     result = run_on_spark(spark, config)
     # Whoever has the 150 rows takes three steps an epoch, and so does the other.
@@ -118,12 +120,12 @@ def test_spark_runs_two_ranks(
     assert sorted(rows for _, rows in lines) == ["150", "90"]
     assert versions.complete(config.scoring.models) == [result["version"]]
 
-    # Calibrated on the 240 rows of both: what one rank knew of its own would not be enough.
+    # Calibrated by what both ranks make of their rows with the best epoch's model, which rank 0 alone has restored.
     calibration = versions.manifest(config.scoring.models, result["version"]).facts["calibration"]
     assert result["validation"] is not None
     for task in ("ctr", "ctcvr"):
         before, after = calibration["before"][task], calibration["after"][task]
-        assert before == pytest.approx(result["validation"][task], rel=1e-6)
+        assert before == pytest.approx(result["validation"][task], rel=1e-5)
         assert (before["rows"], after["rows"]) == (240, 240)
         assert abs(before["pcoc"] - 1) > 0.01
         assert after["pcoc"] == pytest.approx(1, abs=1e-3)
