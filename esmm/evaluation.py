@@ -37,7 +37,7 @@ from esmm.config import Config, Log
 from esmm.errors import DataError
 from esmm.metrics import TASKS, Additive, Floats, Metrics, Result, TaskMetrics
 from esmm.schema import PREDICTIONS
-from esmm.segments import BySegment, Segment
+from esmm.segments import BySegment, Segment, Values
 
 POPULARITY_PRIOR = 20.0
 """Exposures at the rate of all items that an item's own are mixed with."""
@@ -221,9 +221,7 @@ def _with_truth(spark: SparkSession, predictions: DataFrame, path: str) -> DataF
     return predictions.join(truth, "exposure_id", "left")
 
 
-def _summed(
-    rows: DataFrame, columns: Sequence[str], heaviest: Sequence[Sequence[int]] = ()
-) -> tuple[_Sums, BySegment]:
+def _summed(rows: DataFrame, columns: Sequence[str], heaviest: Values = ()) -> tuple[_Sums, BySegment]:
     """The states of all rows, and by segment: each partition's summed by a worker and these by Spark."""
     wanted = [F.col(name).cast("double") for name in columns]
     if heaviest:
@@ -238,9 +236,7 @@ def _summed(
     return sums, by_segment
 
 
-def _partial(
-    heaviest: Sequence[Sequence[int]], batches: Iterable[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
+def _partial(heaviest: Values, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """A partition's rows to the entries of their states that are not 0. Runs in Spark's Python workers."""
     sums, by_segment = _Sums(), BySegment(heaviest)
     for batch in batches:

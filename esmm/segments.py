@@ -31,6 +31,9 @@ from esmm.metrics import CoarseMetrics, Floats
 MOST_VALUES = 30
 """Of a segment: all hours of the day, and no more of the users than that."""
 
+Values = Sequence[Sequence[int]]
+"""By segment, the values that have metrics of their own."""
+
 OTHER, NONE = "other", "none"
 """What the rows of all other values are called, and those that have none."""
 
@@ -46,7 +49,7 @@ class Segment:
 class BySegment:
     """The states of all segments' values: a worker's, or the sum of all workers'."""
 
-    def __init__(self, values: Sequence[Sequence[int]]) -> None:
+    def __init__(self, values: Values) -> None:
         self.values = [np.sort(np.array(of_segment, np.int64)) for of_segment in values]
         """By segment, the values that have a state of their own."""
         self.states = [[CoarseMetrics() for _ in range(len(known) + 1)] for known in self.values]
@@ -81,7 +84,7 @@ def _value(config: Config, name: str) -> Column:
     return F.greatest(F.lit(0), *[F.when(length >= start, start) for start in starts])
 
 
-def heaviest(spark: SparkSession, config: Config) -> list[list[int]]:
+def heaviest(spark: SparkSession, config: Config) -> Values:
     """By segment, the values that most of the weight of the view `predictions` has, at most MOST_VALUES."""
     found: list[list[int]] = [[] for _ in config.evaluation.segments]
     if not found:
