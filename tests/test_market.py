@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from esmm.config import Simulation
+from benchmarks.harness import ROOT
+from esmm.config import Simulation, load
 from esmm.market import HOURLY, Market, Shown, draw_outcomes
 from esmm.population import DEVICES, affinity, pick
 
@@ -90,6 +91,19 @@ def test_selection_makes_what_is_shown_what_is_liked() -> None:
         mean_affinity(at_random, anything), abs=0.03
     )
     assert mean_affinity(strong, shown_on(strong)) > mean_affinity(at_random, anything) + 0.8
+
+
+@pytest.mark.parametrize(("agreement", "expected"), [(0.0, 1.01), (0.5, 1.71), (0.9, 2.68)])
+def test_clicked_rows_are_bought_more_readily_the_more_tastes_agree(
+    agreement: float, expected: float
+) -> None:
+    """docs/simulator.md, the three settings: its ratios were taken from written logs."""
+    bench = load(ROOT / "conf/bench.yaml", [f"simulation.agreement={agreement}"])
+    assert bench.simulation is not None
+    market = Market.draw(bench.simulation, bench.seed)
+    pctr, pcvr = market.probabilities(shown_on(market, day=4))
+    assert np.average(pcvr, weights=pctr) / pcvr.mean() == pytest.approx(expected, rel=0.04)
+    assert pctr.mean() == pytest.approx(0.05, rel=0.03)
 
 
 def test_cold_items_are_not_shown_before_their_day() -> None:

@@ -8,7 +8,7 @@ from esmm.config.fields import Positive, Probability, Section
 
 
 class Simulation(Section):
-    """The simulated market; `esmm.simulate` has the formulas."""
+    """The simulated market; docs/simulator.md has the formulas."""
 
     directory: str
     """Where the logs go."""
@@ -27,9 +27,11 @@ class Simulation(Section):
     purchase_rate: float = Field(default=0.10, gt=0, lt=1)
     """Purchases a click, about."""
     selection: float = Field(default=1.0, ge=0)
-    """How strongly the policy prefers what the user likes; 0 shows at random."""
+    """How strongly the policy shows what the user likes to click; 0 shows at random. Not the bias between clicked rows
+    and exposures: that is `agreement`."""
     agreement: float = Field(default=0.6, ge=-1, le=1)
-    """Correlation of what a user likes to click and what it likes to buy."""
+    """Correlation of what a user likes to click and what it likes to buy: the strength of selection bias. At 0 clicked
+    rows are bought as readily as any others would be; the higher it is, the more readily."""
     confounding: float = Field(default=0.0, ge=-1, le=1)
     """Correlation of click and purchase given the features: what no feature shows moves both."""
     cold_items: Probability = 0.0
