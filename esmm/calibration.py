@@ -33,12 +33,12 @@ MOST_PCVR = 1 - 2.0**-10
 """Where both maps would make every click a purchase, pCVR ends here: one row can prove a 1 infinitely wrong."""
 
 _NEAREST_TO_ONE = 16.0
-"""The log-odds of the highest probability there is: float32 has none between that of 16.6 and 1."""
+"""The log-odds of the highest probability there is: from 16.6 on, float32 has none but 1."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through knots, in log-odds, that rises from LOWEST to HIGHEST and beyond."""
+    """A line through knots, in log-odds, that rises from below LOWEST to above HIGHEST."""
 
     predicted: Floats
     """[k + 2]: that of the knots, rising, and of an end on either side."""
@@ -73,8 +73,7 @@ class Calibration:
     def __call__(self, predictions: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """pctr, pcvr and pctcvr to calibrated ones, float32, with pctr · pcvr = pctcvr to rounding.
 
-        pctcvr is capped at MOST_PCVR · pctr. The given pcvr is not looked at: it is right on the average of clicked
-        rows where both others are right on those that it divides.
+        pctcvr is capped at MOST_PCVR · pctr, and the given pcvr is not looked at: pcvr is pctcvr / pctr.
         """
         pctr = self.ctr(predictions["pctr"])
         pctcvr = tf.minimum(self.ctcvr(predictions["pctcvr"]), MOST_PCVR * pctr)

@@ -131,12 +131,13 @@ def _names(
     log = getattr(config.logs, where, None)
     if log is None:
         return {}
+    column = log.columns.get(column, column) if column in ("user_id", "item_id") else column
     try:
         source = inputs.Input(spark, f"logs.{where}", log, config.time_zone)
+        kind = source.kind(column, f"features.{name}.source")
     except DataError:
         return {}
-    column = log.columns.get(column, column) if column in ("user_id", "item_id") else column
-    if not isinstance(source.kind(column, f"features.{name}.source"), T.StringType):
+    if not isinstance(kind, T.StringType):
         return {}
     if where == "exposures":
         period = Period((min(days), max(days)), zoneinfo.ZoneInfo(config.time_zone))

@@ -37,6 +37,7 @@ def values(tmp_path: Path) -> dict[str, Any]:
     text = (ROOT / "conf/demo.yaml").read_text().replace("build/demo", str(tmp_path))
     loaded: dict[str, Any] = yaml.safe_load(text)
     loaded["simulation"] |= {"days": 3, "users": 200, "items": 100, "exposures_per_day": 1_000}
+    del loaded["evaluation"]["segments"]  # tests do without features as they like
     loaded["embeddings"] = {name: {"rows": 100, "dim": 4} for name in loaded["embeddings"]}
     loaded["lists"]["clicked"]["length"] = 5
     loaded["model"]["towers"] = [8]

@@ -25,12 +25,6 @@ EARLIER = [dt.date(2026, 3, 30), dt.date(2026, 3, 31)]
 SIGN_BIT_CLEARED = 9223372036854775807
 
 
-@pytest.fixture
-def config(config: Config) -> Config:
-    """Without segments, which have tests of their own."""
-    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"segments": ()})})
-
-
 def expit(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return 1 / (1 + np.exp(-logits))
 
