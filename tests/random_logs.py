@@ -81,6 +81,7 @@ class Shape:
 def config_of(shape: Shape, directory: Path) -> Config:
     """The demo's config on the shape's logs, everything below the directory."""
     values = yaml.safe_load((ROOT / "conf/demo.yaml").read_text().replace("build/demo", str(directory)))
+    del values["evaluation"]["segments"]  # of features and lists that a shape may do without
     values["attribution"] = {"click_window": "30m", "purchase_window": "3h"}
     values["samples"] |= {
         "history_cutoff": shape.cutoff,

@@ -1,5 +1,7 @@
 """11_candidates, 12_ranked and popularity: what becomes of pairs to score and of their scores."""
 
+import datetime as dt
+
 import pytest
 from pyspark.sql import SparkSession
 
@@ -51,20 +53,26 @@ def test_of_a_pair_with_two_sets_of_features_the_same_counts_in_any_order(spark:
     )
 
 
-def ranked(spark: SparkSession, scores: list[tuple[int, int, float]]) -> dict[tuple[int, int], int]:
-    """(user, item, pctcvr) of scores to (user, item) and the rank."""
-    rows = [((user, item), 0.5, 0.25, pctcvr) for user, item, pctcvr in scores]
-    spark.createDataFrame(
-        rows, "passthrough struct<user_id: bigint, item_id: bigint>, pctr double, pcvr double, pctcvr double"
-    ).createOrReplaceTempView("scored")
-    found = statements.run(spark, "12_ranked", {"model_version": "v1", "ds": "2026-03-28"}).collect()
+AS_OF = dt.datetime(2026, 3, 28)
+
+
+def ranked(
+    spark: SparkSession, scores: list[tuple[int, int, float]], top: int = 99
+) -> dict[tuple[int, int], int]:
+    """(user, item, score) of scores to (user, item) and the rank."""
+    rows = [(user, item, 0.5, 0.25, 0.125, score) for user, item, score in scores]
+    kinds = "user_id bigint, item_id bigint, pctr double, pcvr double, pctcvr double, score double"
+    spark.createDataFrame(rows, kinds).createOrReplaceTempView("scored")
+    arguments = {"top": top, "model_version": "v1", "scored_at": AS_OF, "ds": "2026-03-28"}
+    found = statements.run(spark, "12_ranked", arguments).collect()
     for row in found:
-        assert (row["pctr"], row["pcvr"], row["model_version"], row["ds"]) == (0.5, 0.25, "v1", "2026-03-28")
+        assert (row["pctr"], row["pcvr"], row["pctcvr"]) == (0.5, 0.25, 0.125)
+        assert (row["model_version"], row["scored_at"], row["ds"]) == ("v1", AS_OF, "2026-03-28")
     return {(row["user_id"], row["item_id"]): row["rank"] for row in found}
 
 
 RANKED = {
-    "the highest pctcvr is first": ([(1, 10, 0.1), (1, 11, 0.3), (1, 12, 0.2)], [3, 1, 2]),
+    "the highest score is first": ([(1, 10, 0.1), (1, 11, 0.3), (1, 12, 0.2)], [3, 1, 2]),
     "each user has ranks of its own": ([(1, 10, 0.1), (2, 10, 0.3), (2, 11, 0.2)], [1, 1, 2]),
     "of equal ones the smaller item is first": ([(1, 12, 0.2), (1, 11, 0.2), (1, 10, 0.1)], [2, 1, 3]),
     "a single pair is first": ([(1, 10, 0.0)], [1]),
@@ -79,10 +87,15 @@ def test_ranked(spark: SparkSession, case: str) -> None:
     }
 
 
+def test_of_each_user_the_first_ones_stay(spark: SparkSession) -> None:
+    scores = [(1, 10, 0.1), (1, 11, 0.3), (1, 12, 0.2), (2, 10, 0.1)]
+    assert ranked(spark, scores, top=2) == {(1, 11): 1, (1, 12): 2, (2, 10): 1}
+
+
 SAMPLES = "item_id bigint, click tinyint, weight float"
 PREDICTIONS = (
     "exposure_id bigint, item_id bigint, click tinyint, purchase tinyint, weight float, pctr double, pcvr double, "
-    "pctcvr double"
+    "pctcvr double, segments array<bigint>"
 )
 # Samples as (item, click, weight), the item asked for, and its popularity with a prior of 10 exposures.
 POPULARITY = {
@@ -102,7 +115,7 @@ POPULARITY = {
 def test_popularity(spark: SparkSession, case: str) -> None:
     samples, item, expected = POPULARITY[case]
     spark.createDataFrame(samples, SAMPLES).createOrReplaceTempView("samples")
-    prediction = (77, item, 1, 0, 2.0, 0.5, 0.25, 0.125)
+    prediction = (77, item, 1, 0, 2.0, 0.5, 0.25, 0.125, [20, 3])
     spark.createDataFrame([prediction], PREDICTIONS).createOrReplaceTempView("predictions")
     [row] = statements.run(spark, "popularity", {"prior": 10.0}).collect()
     assert tuple(row)[:-1] == prediction
