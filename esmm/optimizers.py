@@ -7,9 +7,13 @@
 A step scales all gradients to `clip_norm` where their norm is above it, shrinks what decays, and moves every dense
 variable and every row in use. Rows that no sample of the step uses keep their values and their state: with Adam their
 moments do not fade meanwhile, as in its "lazy" versions elsewhere.
+
+A table that is spread over ranks comes as this rank's part of it, a shard, and stays out of what the module's own
+variables are: those are the same on all ranks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import tensorflow as tf
 
@@ -25,7 +29,17 @@ Sparse = tuple[tf.Variable, Rows]
 class Optimizer(tf.Module):
     """What both have in common; a subclass says how a gradient moves a variable."""
 
-    def __init__(self, variables: Iterable[tf.Variable], settings: Settings) -> None:
+    SLOTS: ClassVar[tuple[str, ...]]
+    """The optimizer's names of what it keeps beside each variable, in its shape."""
+
+    def __init__(
+        self,
+        variables: Iterable[tf.Variable],
+        settings: Settings,
+        shards: Iterable[tf.Variable] = (),
+        total: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    ) -> None:
+        """`total` sums a number over ranks; it is asked for nothing without shards."""
         super().__init__(name=settings.name)
         self.settings = settings
         self.learning_rate = tf.Variable(settings.learning_rate, trainable=False, dtype=tf.float64,
@@ -33,7 +47,9 @@ class Optimizer(tf.Module):
         """The rate of the next step."""
         self.steps = tf.Variable(0, trainable=False, dtype=tf.int64, name="steps")
         """Steps taken."""
-        self._make_state(list(variables))
+        self.slots = self._new_slots(variables)
+        self.shards = _Apart(self._new_slots(shards))
+        self._total = total
 
     def step(self, dense: Sequence[Dense], sparse: Sequence[Sparse]) -> tf.Operation:
         """Take one step with the gradients of all variables; the operation has run once all is done."""
@@ -50,8 +66,24 @@ class Optimizer(tf.Module):
             self._apply_rows(table, gradient)
         return tf.no_op()
 
-    def _make_state(self, variables: list[tf.Variable]) -> None:
-        raise NotImplementedError
+    def slot(self, name: str, variable: tf.Variable) -> tf.Variable:
+        """What is kept under a name beside a variable, or beside a shard."""
+        key = variable.name
+        return self.shards.slots[name][key] if key in self.shards.slots[name] else self.slots[name][key]
+
+    def _new_slots(self, variables: Iterable[tf.Variable]) -> dict[str, dict[str, tf.Variable]]:
+        variables = list(variables)
+        return {name: {each.name: self._new_slot(name, each) for each in variables} for name in self.SLOTS}
+
+    def _new_slot(self, name: str, variable: tf.Variable) -> tf.Variable:
+        start = tf.constant(self._start, variable.dtype)
+        name = f"{name}/{variable.name.partition(':')[0]}"
+        return tf.Variable(tf.fill(variable.shape, start), trainable=False, name=name)
+
+    @property
+    def _start(self) -> float:
+        """What slots begin with."""
+        return 0.0
 
     def _apply(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
         raise NotImplementedError
@@ -69,14 +101,31 @@ class Optimizer(tf.Module):
         """The gradients, times min(1, clip_norm / their norm), that of all of them together."""
         if self.settings.clip_norm is None:
             return dense, sparse
-        every = [*(gradient for _, gradient in dense), *(gradient.values_ud for _, gradient in sparse)]
-        norm = tf.linalg.global_norm(every)
+        norm = self._norm(dense, sparse)
         limit = tf.cast(self.settings.clip_norm, norm.dtype)
         scale = limit / tf.maximum(norm, limit)
         return (
             [(variable, gradient * scale) for variable, gradient in dense],
             [(table, Rows(rows.indices_u, rows.values_ud * scale)) for table, rows in sparse],
         )
+
+    def _norm(self, dense: Sequence[Dense], sparse: Sequence[Sparse]) -> tf.Tensor:
+        """The norm of all gradients together, each shard's by its own rank."""
+        is_shard = [table.name in self.shards.slots[self.SLOTS[0]] for table, _ in sparse]
+        by_row = [gradient.values_ud for _, gradient in sparse]
+        whole = [gradient for gradient, apart in zip(by_row, is_shard, strict=True) if not apart]
+        norm = tf.linalg.global_norm([*(gradient for _, gradient in dense), *whole])
+        if not any(is_shard):
+            return norm
+        own = [gradient for gradient, apart in zip(by_row, is_shard, strict=True) if apart]
+        return tf.sqrt(norm**2 + self._total(tf.linalg.global_norm(own) ** 2))
+
+
+class _Apart:
+    """Hides slots from tf.Module: this rank's own."""
+
+    def __init__(self, slots: Mapping[str, Mapping[str, tf.Variable]]) -> None:
+        self.slots = slots
 
 
 class Adagrad(Optimizer):
@@ -85,15 +134,16 @@ class Adagrad(Optimizer):
     s ← s + g²        w ← w - rate · g / √s
     """
 
-    def _make_state(self, variables: list[tf.Variable]) -> None:
-        self.accumulators = {
-            variable.name: _slot("sum", variable, self.settings.initial_accumulator) for variable in variables
-        }
+    SLOTS = ("sum",)
+
+    @property
+    def _start(self) -> float:
+        return self.settings.initial_accumulator
 
     def _apply(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
         tf.raw_ops.ResourceApplyAdagradV2(
             var=variable.handle,
-            accum=self.accumulators[variable.name].handle,
+            accum=self.slot("sum", variable).handle,
             lr=tf.cast(self.learning_rate, variable.dtype),
             # The sums begin above 0, so nothing needs to keep their roots away from it.
             epsilon=tf.zeros((), variable.dtype),
@@ -103,7 +153,7 @@ class Adagrad(Optimizer):
     def _apply_rows(self, table: tf.Variable, gradient: Rows) -> None:
         tf.raw_ops.ResourceSparseApplyAdagradV2(
             var=table.handle,
-            accum=self.accumulators[table.name].handle,
+            accum=self.slot("sum", table).handle,
             lr=tf.cast(self.learning_rate, table.dtype),
             epsilon=tf.zeros((), table.dtype),
             grad=gradient.values_ud,
@@ -120,19 +170,18 @@ class Adam(Optimizer):
     t counts the steps of the run, also for rows that were in use in few of them.
     """
 
-    def _make_state(self, variables: list[tf.Variable]) -> None:
-        self.first = {variable.name: _slot("first", variable, 0.0) for variable in variables}
-        self.second = {variable.name: _slot("second", variable, 0.0) for variable in variables}
+    SLOTS = ("first", "second")
 
     def _apply(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
-        first, second = self.first[variable.name], self.second[variable.name]
+        first, second = (self.slot(name, variable) for name in self.SLOTS)
         m, v, change = self._moved(first, second, gradient)
         first.assign(m)
         second.assign(v)
         variable.assign_sub(change)
 
     def _apply_rows(self, table: tf.Variable, gradient: Rows) -> None:
-        first, second, indices_u = self.first[table.name], self.second[table.name], gradient.indices_u
+        first, second = (self.slot(name, table) for name in self.SLOTS)
+        indices_u = gradient.indices_u
         m_ud, v_ud, change_ud = self._moved(
             tf.gather(first, indices_u), tf.gather(second, indices_u), gradient.values_ud
         )
@@ -156,14 +205,11 @@ class Adam(Optimizer):
         return m, v, tf.cast(self.learning_rate, dtype) * (m / biases[0]) / root
 
 
-def make(variables: Iterable[tf.Variable], settings: Settings) -> Optimizer:
-    """The optimizer that the config names, with the state of some variables."""
-    return {"adagrad": Adagrad, "adam": Adam}[settings.name](variables, settings)
-
-
-def _slot(kind: str, variable: tf.Variable, start: float) -> tf.Variable:
-    """A state of the variable's shape and type."""
-    name = f"{kind}/{variable.name.partition(':')[0]}"
-    return tf.Variable(
-        tf.fill(variable.shape, tf.constant(start, variable.dtype)), trainable=False, name=name
-    )
+def make(
+    variables: Iterable[tf.Variable],
+    settings: Settings,
+    shards: Iterable[tf.Variable] = (),
+    total: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+) -> Optimizer:
+    """The optimizer that the config names, with the state of some variables, and of shards, see `Optimizer`."""
+    return {"adagrad": Adagrad, "adam": Adam}[settings.name](variables, settings, shards, total)

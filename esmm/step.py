@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import tensorflow as tf
 
 from esmm.config import Config
-from esmm.layers.tables import Batch, Rows
+from esmm.layers.tables import Batch
 from esmm.models import Model
 from esmm.optimizers import Optimizer
 
@@ -53,6 +53,8 @@ class Stepped(NamedTuple):
     """By loss and variable, whether it, or its gradient, is."""
     predictions: dict[str, tf.Tensor]
     """This rank's pctr, pcvr and pctcvr, [b] each, before the update."""
+    rows: dict[str, tf.Tensor]
+    """By table, how many rows this rank's batch uses."""
 
 
 class Step(Protocol):
@@ -65,6 +67,7 @@ class Step(Protocol):
 def make_step(model: Model, optimizer: Optimizer, exchange: "Exchange", config: Config) -> Step:
     """The step that updates a model by the batches of all ranks."""
     tables, dense = model.tables, model.dense_variables
+    float_type = model.dtype
     rank_seed = tf.random.experimental.stateless_fold_in(
         tf.constant([config.seed, 0], tf.int64), exchange.rank
     )
@@ -72,57 +75,50 @@ def make_step(model: Model, optimizer: Optimizer, exchange: "Exchange", config: 
 
     @tf.function(autograph=False)
     def step(batch: Batch, number: tf.Tensor, signals: tf.Tensor) -> Stepped:
+        # What all ranks' batches weigh, which gradients are divided by.
+        weight = tf.reduce_sum(tf.cast(batch["weight"], float_type))
+        samples = tf.reduce_sum(tf.cast(batch["weight"] > 0, float_type))
+        weight, samples, told = exchange.sum([weight, samples, tf.cast(signals, float_type)])
+
         # Forward: each table's rows in use, gathered once, and what the towers make of them.
         look_ups = model.look_up(batch)
         in_use = {name: look_up.rows.values_ud for name, look_up in look_ups.items()}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch((dense, in_use))
-            dropout_seed = tf.random.experimental.stateless_fold_in(rank_seed, number)
-            logits = model(batch, look_ups, dropout_seed)
+            training_seed = tf.random.experimental.stateless_fold_in(rank_seed, number)
+            logits = model(batch, look_ups, training_seed)
             losses = model.losses(batch, logits)
             loss = tf.add_n([task_weights[task] * each for task, each in losses.items()])
 
-        # Backward: by the dense variables, and by the rows in use.
-        zero = tf.UnconnectedGradients.ZERO
-        gradients, by_row = tape.gradient(loss, (dense, in_use), unconnected_gradients=zero)
-
-        # Sums over ranks.
-        weight = tf.reduce_sum(tf.cast(batch["weight"], loss.dtype))
-        samples = tf.reduce_sum(tf.cast(batch["weight"] > 0, loss.dtype))
-        told = tf.cast(signals, loss.dtype)
-        summed = exchange.sum([*gradients, *losses.values(), weight, samples, told])
-        gradients, (*sums, weight, samples, told) = summed[: len(dense)], summed[len(dense) :]
-        rows = {name: Rows(look_ups[name].rows.indices_u, values_ud) for name, values_ud in by_row.items()}
-        rows = exchange.sum_rows(rows)
-
-        # Update, by the mean.
-        by_dense = [
-            (variable, tf.math.divide_no_nan(gradient, weight))
-            for variable, gradient in zip(dense, gradients, strict=True)
-        ]
-        by_table = [
-            (tables[name].weights, Rows(indices_u, tf.math.divide_no_nan(values_ud, weight)))
-            for name, (indices_u, values_ud) in rows.items()
-        ]
-        is_finite = {
-            **{f"loss {task}": _is_finite(total) for task, total in zip(losses, sums, strict=True)},
-            **{_gradient_of(variable): _is_finite(gradient) for variable, gradient in by_dense},
-            **{_gradient_of(table): _is_finite(gradient.values_ud) for table, gradient in by_table},
-        }
-        is_sound = tf.reduce_all([*is_finite.values()])
-        tf.cond(
-            is_sound & (weight > 0),
-            lambda: optimizer.step(by_dense, by_table),
-            tf.no_op,
+        # Backward: of the mean, by the dense variables, and by the rows in use.
+        gradients, by_row = tape.gradient(
+            loss, (dense, in_use), tf.math.reciprocal_no_nan(weight), tf.UnconnectedGradients.ZERO
         )
-        by_task = dict(zip(losses, sums, strict=True))
-        return Stepped(by_task, weight, samples, told, is_sound, is_finite, model.predictions(logits))
+
+        # Sums over ranks. Of a table that is spread over them nobody sees all rows: each says if its own are sound.
+        unfit = [tf.cast(~_is_finite(values_ud), float_type) for values_ud in by_row.values()]
+        summed = iter(exchange.sum([*gradients, *losses.values(), *unfit]))
+        by_dense = [(variable, next(summed)) for variable in dense]
+        losses = {task: next(summed) for task in losses}
+        is_finite = {
+            **{f"loss {task}": _is_finite(total) for task, total in losses.items()},
+            **{_gradient_of(variable): _is_finite(gradient) for variable, gradient in by_dense},
+            **{_gradient_of(tables[name].weights): next(summed) == 0 for name in by_row},
+        }
+        by_table = [(tables[name].weights, look_ups[name].total(by_row[name])) for name in by_row]
+
+        # Update.
+        is_sound = tf.reduce_all([*is_finite.values()])
+        tf.cond(is_sound & (weight > 0), lambda: optimizer.step(by_dense, by_table), tf.no_op)
+        rows = {name: tf.size(look_up.rows.indices_u) for name, look_up in look_ups.items()}
+        return Stepped(losses, weight, samples, told, is_sound, is_finite, model.predictions(logits), rows)
 
     return step
 
 
 def _is_finite(values: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_all(tf.math.is_finite(values))
+    # Of their sum, in one pass over them: what is infinite or NaN stays so in it, and no gradient of use overflows it.
+    return tf.math.is_finite(tf.reduce_sum(values))
 
 
 def _gradient_of(variable: tf.Variable) -> str:

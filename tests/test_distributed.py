@@ -16,6 +16,7 @@ from esmm import schema, versions
 from esmm.config import Config, EarlyStopping, Optimizer
 from esmm.distributed import spark_ranks
 from esmm.distributed.launch import Work
+from esmm.distributed.ways import WAYS
 from esmm.errors import DataError, RankLostError
 from esmm.plan import make_plan
 from esmm.runs import Result
@@ -55,25 +56,37 @@ ADAM = Optimizer(name="adam", learning_rate=0.01, weight_decay=0.1, clip_norm=0.
 def test_ranks_train_like_one_process(
     config: Config, tmp_path: Path, size: int, optimizer: Optimizer
 ) -> None:
-    """With Adam, weights decay and gradients are clipped, too: by the norm of all ranks' sum."""
+    """However tables are held; with Adam, weights decay and gradients are clipped, too, by the norm of their sum."""
     config = with_ranks(config, size, optimizer=optimizer)
     horovodrun(config, tmp_path, size)
     shares = list(ranks.batches(config, size))
     whole = [{name: np.concatenate([share[name] for share in step]) for name in step[0]} for step in shares]
     assert {len(part["click"]) for step in shares for part in step} == {0, 3, ranks.BATCH}
     assert not len(whole[20]["click"])
-    ends = [dict(np.load(tmp_path / f"end{rank}.npz")) for rank in range(size)]
-    sums = [end.pop("sums") for end in ends]
-    start = {name.removesuffix(":0"): values for name, values in np.load(tmp_path / "start0.npz").items()}
+    start = dict(np.load(tmp_path / "start-sparse-0.npz"))
     expected = plain.train(config, start, whole)
-    for rank, end in enumerate(ends):
-        for name, values in end.items():
-            np.testing.assert_allclose(values, expected[name.removesuffix(":0")], atol=1e-7, err_msg=name)
-            np.testing.assert_array_equal(values, ends[0][name])
-        np.testing.assert_array_equal(sums[rank][:, 0], [step["weight"].sum() for step in whole])
-        np.testing.assert_array_equal(sums[rank][:, 1], [(step["weight"] > 0).sum() for step in whole])
+    for way in WAYS:
+        check_way(tmp_path, size, way, start, expected)
+        for rank in range(size):
+            sums = np.load(tmp_path / f"end-{way}-{rank}.npz")["sums"]
+            np.testing.assert_array_equal(sums[:, 0], [step["weight"].sum() for step in whole])
+            np.testing.assert_array_equal(sums[:, 1], [(step["weight"] > 0).sum() for step in whole])
     if size == 2:
         check_exchanges(tmp_path)
+
+
+def check_way(
+    directory: Path, size: int, way: str, start: dict[str, np.ndarray], expected: dict[str, np.ndarray]
+) -> None:
+    """All ranks began with the same and ended with what is expected, to the last bit the same on each."""
+    began, *_ = [dict(np.load(directory / f"start-{way}-{rank}.npz")) for rank in range(size)]
+    ends = [dict(np.load(directory / f"end-{way}-{rank}.npz")) for rank in range(size)]
+    assert set(began) == set(start) == set(expected) == set(ends[0]) - {"sums"}
+    for name, values in expected.items():
+        np.testing.assert_array_equal(began[name], start[name], err_msg=f"{way}: {name}")
+        for end in ends:
+            np.testing.assert_allclose(end[name], values, atol=1e-7, err_msg=f"{way}: {name}")
+            np.testing.assert_array_equal(end[name], ends[0][name])
 
 
 def check_exchanges(directory: Path) -> None:
@@ -83,11 +96,11 @@ def check_exchanges(directory: Path) -> None:
         assert found == {
             "one": 3.0,
             "many": [[10.0] * 3] * 2,
-            "rows": {
-                "both": [[7, 2, 1], [[3.0, 3.0], [1.0, 1.0], [2.0, 2.0]]],
-                "one": [[0, 1, 2], [[1.0]] * 3],
-                "none": [[], []],
-            },
+            "both": [7, 2, 7, 1],
+            "of rank 1": [[1.0, 1.0]] * 3,
+            "none": [0, 4],
+            "received": [[10, 20, 21], [11, 12, 22]][rank],
+            "counts": [[1, 2], [2, 1]][rank],
             "object": {"from": 0},
         }
     expected = "expected all ranks to go on, found KeyError: 'a mistake', in step 0 (starting)"

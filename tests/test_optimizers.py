@@ -56,8 +56,8 @@ def test_clipping_scales_all_gradients_by_their_common_norm(limit: float, scale:
     adam.step(
         [(dense, tf.constant([3.0]))], [(table, Rows(tf.constant([1], tf.int64), tf.constant([[4.0]])))]
     )
-    np.testing.assert_allclose(adam.first["d:0"], [0.3 * scale], rtol=1e-6)
-    np.testing.assert_allclose(adam.first["t:0"], [[0.0], [0.4 * scale]], rtol=1e-6)
+    np.testing.assert_allclose(adam.slots["first"]["d:0"], [0.3 * scale], rtol=1e-6)
+    np.testing.assert_allclose(adam.slots["first"]["t:0"], [[0.0], [0.4 * scale]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["adagrad", "adam"])
@@ -86,4 +86,4 @@ def test_rows_that_are_not_in_use_keep_their_moments() -> None:
     assert isinstance(adam, optimizers.Adam)
     for row in (0, 1):
         adam.step([], [(table, Rows(tf.constant([row], tf.int64), tf.constant([[1.0]], tf.float64)))])
-    np.testing.assert_allclose(adam.first["t:0"], [[0.1], [0.1]], rtol=1e-12)
+    np.testing.assert_allclose(adam.slots["first"]["t:0"], [[0.1], [0.1]], rtol=1e-12)

@@ -14,7 +14,8 @@ from esmm import config as configs
 from esmm import export, models, optimizers, schema, versions
 from esmm.checkpoints import Checkpoints, State
 from esmm.config import Config, Optimizer
-from esmm.distributed.exchange import Alone, merge
+from esmm.distributed.exchange import Alone
+from esmm.distributed.ways import merged
 from esmm.errors import DataError
 from esmm.layers.tables import Batch, Rows
 from esmm.plan import make_plan
@@ -35,7 +36,7 @@ def run(config: Config) -> Result:
 
 
 def test_equal_rows_are_merged_and_summed() -> None:
-    found = merge(Rows(tf.constant([7, 2, 7], tf.int64), tf.constant([[1.0], [2.0], [4.0]])))
+    found = merged(Rows(tf.constant([7, 2, 7], tf.int64), tf.constant([[1.0], [2.0], [4.0]])))
     assert found.indices_u.numpy().tolist() == [7, 2]
     assert found.values_ud.numpy().tolist() == [[5.0], [2.0]]
 
@@ -181,7 +182,7 @@ def test_a_run_leaves_a_checkpoint_an_epoch_scalars_and_a_manifest(config: Confi
         np.testing.assert_allclose(restored[name], values, atol=1e-6)
     start = config.training.optimizer.initial_accumulator
     assert isinstance(optimizer, optimizers.Adagrad)
-    assert all(np.min(sums) >= 0.99 * start < np.max(sums) for sums in optimizer.accumulators.values())
+    assert all(np.min(sums) >= 0.99 * start < np.max(sums) for sums in optimizer.slots["sum"].values())
 
     [events] = Path(config.training.directory).glob("events/*/events*")
     written = {

@@ -35,6 +35,9 @@ class Model(Section):
     """Widths of the hidden layers that all towers share, below their own; of body `shared_bottom`."""
     dropout: Probability = 0.0
     """Share of a hidden layer's outputs that a training step sets to 0."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the hidden layers of towers and bottom compute in while they train. Their parameters stay float32, as do
+    tables, losses and gradients' sums, and a model that is evaluated or served computes in float32 throughout."""
     layer_norm: bool = False
     """Whether a hidden layer's sums are normalised over the layer, sample by sample (Ba et al. 2016)."""
     task_weights: dict[str, Annotated[float, Field(ge=0)]] = {}

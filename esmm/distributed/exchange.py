@@ -1,21 +1,19 @@
-"""What ranks exchange in a step: sums, and nothing but sums.
+"""What ranks exchange in a step.
 
     exchange = HorovodExchange()                     # or Alone(), for one process without Horovod
     exchange.sum([gradient, weight])                 # each summed over ranks, in one message
-    exchange.sum_rows({"item": Rows([7, 2], g)})     # rank 1 has Rows([2], h): on both ranks
-    # {"item": Rows([7, 2], [g of 7, g of 2 + h])}
+    exchange.gather([[7, 2]])                        # rank 1 has [2]: [[7, 2, 2]] on both ranks
+    exchange.all_to_all([7, 2, 4], [1, 2])           # 7 for rank 0, the others for rank 1
 
-Every rank gets the same bits, so that equal ranks stay equal. A rank's batch may be all padding, and use no
-row of a table: its share is then zeros, or no rows.
+Of sums and of what is gathered every rank gets the same bits, so that equal ranks stay equal. What ranks make of these
+is up to `esmm.step` and, for tables, `esmm.distributed.ways`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 import horovod.tensorflow as horovod
 import tensorflow as tf
-
-from esmm.layers.tables import Rows
 
 T = TypeVar("T")
 
@@ -32,8 +30,11 @@ class Exchange(Protocol):
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Each tensor, all of them of one type, summed over ranks: one message for all of them."""
 
-    def sum_rows(self, rows: Mapping[str, Rows]) -> dict[str, Rows]:
-        """By table, the rows of all ranks; equal rows are one, and their values are summed."""
+    def gather(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Of each tensor, what all ranks have, one after the other along the first axis; as much as each has."""
+
+    def all_to_all(self, tensor: tf.Tensor, counts_n: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Rows for the N ranks, the first counts_n[0] for rank 0 and so on; what came from them, and how many each."""
 
     def broadcast(self, variables: Sequence[tf.Variable]) -> None:
         """Set variables to what rank 0 has."""
@@ -64,9 +65,13 @@ class Alone:
         """The tensors."""
         return list(tensors)
 
-    def sum_rows(self, rows: Mapping[str, Rows]) -> dict[str, Rows]:
+    def gather(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The tensors."""
+        return list(tensors)
+
+    def all_to_all(self, tensor: tf.Tensor, counts_n: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The rows."""
-        return dict(rows)
+        return tensor, counts_n
 
     def broadcast(self, variables: Sequence[tf.Variable]) -> None:
         """Nothing to do."""
@@ -103,16 +108,14 @@ class HorovodExchange:
         parts = tf.split(summed, [tf.size(tensor) for tensor in tensors])
         return [tf.reshape(part, tf.shape(tensor)) for part, tensor in zip(parts, tensors, strict=True)]
 
-    def sum_rows(self, rows: Mapping[str, Rows]) -> dict[str, Rows]:
-        """By table, the rows of all ranks, merged: two all-gathers, whatever the number of tables.
+    def gather(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Of each tensor, what all ranks have, in the order of the ranks."""
+        return [horovod.allgather(tensor, name="gather") for tensor in tensors]
 
-        A rank's rows are merged before they are sent: the bytes are those of the rows in use, not of the ids.
-        """
-        if not rows:
-            return {}
-        indices = horovod.grouped_allgather([part.indices_u for part in rows.values()], name="rows")
-        values = horovod.grouped_allgather([part.values_ud for part in rows.values()], name="values")
-        return {name: merge(Rows(*both)) for name, *both in zip(rows, indices, values, strict=True)}
+    def all_to_all(self, tensor: tf.Tensor, counts_n: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the ranks have for this one, in the order of the ranks."""
+        received, received_n = horovod.alltoall(tensor, splits=counts_n, name="all_to_all")
+        return received, received_n
 
     def broadcast(self, variables: Sequence[tf.Variable]) -> None:
         """Set variables to what rank 0 has, in place: a table is not copied."""
@@ -128,9 +131,3 @@ class HorovodExchange:
         """What each rank has, in their order; it must be picklable."""
         received: list[T] = horovod.allgather_object(value, name="objects")
         return received
-
-
-def merge(rows: Rows) -> Rows:
-    """Rows with equal indices to one, in the order of their first; their values are summed."""
-    unique_u, places = tf.unique(rows.indices_u)
-    return Rows(unique_u, tf.math.unsorted_segment_sum(rows.values_ud, places, tf.size(unique_u)))

@@ -11,7 +11,7 @@ from esmm.layers.hashing import cross
 from esmm.layers.lists import List
 from esmm.layers.pooling import pool
 from esmm.layers.rules import Hashed, Numbered, Rule, Vocabulary
-from esmm.layers.tables import Batch, EmbeddingTable, LookUp
+from esmm.layers.tables import Batch, EmbeddingTable, Hold, LookUp, Whole
 from esmm.schema import bag_columns, number_features, tables_of
 
 
@@ -22,14 +22,16 @@ class Inputs(tf.Module):
     config's order.
     """
 
-    def __init__(self, config: Config, dtype: tf.DType, fitted: Fitted = NOTHING) -> None:
+    def __init__(self, config: Config, dtype: tf.DType, fitted: Fitted = NOTHING, hold: Hold = Whole) -> None:
         super().__init__(name="inputs")
         self.dtype, self._features, self._fitted = dtype, config.features, fitted
         self._numbers = number_features(config)
         table_of = tables_of(config)
         self._table_of = {name: table for name, table in table_of.items() if name in config.features}
         self.tables = {
-            name: EmbeddingTable(name, embedding, columns, config.seed, dtype, _rule(config, name, fitted))
+            name: EmbeddingTable(
+                name, embedding, columns, config.seed, dtype, _rule(config, name, fitted), hold
+            )
             for name, embedding in config.embeddings.items()
             if (columns := [column for column, table in table_of.items() if table == name])
         }

@@ -20,9 +20,11 @@ class Hidden(tf.Module):
         *,
         dropout: float = 0.0,
         layer_norm: bool = False,
+        precision: str = "float32",
     ) -> None:
         super().__init__(name="hidden")
         self._dropout, self._drawn_by = dropout, scoped(name)
+        self._trained_in = tf.as_dtype(precision) if precision != "float32" else dtype
         self.width = widths[-1] if widths else inputs
         self.kernels, self.biases = [], []
         self.gains: list[tf.Variable] = []
@@ -36,19 +38,26 @@ class Hidden(tf.Module):
             if layer_norm:
                 self.gains.append(tf.Variable(tf.ones(fan_out, dtype), name=f"{name}/gain_{layer}"))
 
-    def __call__(self, x_bi: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
-        """[b, width]. `dropout_seed`, int64 [2], is given in training alone: without it nothing is dropped."""
+    def __call__(self, x_bi: tf.Tensor, training_seed: tf.Tensor | None = None) -> tf.Tensor:
+        """[b, width]; in whatever it is computed, of the type that comes in.
+
+        `training_seed`, int64 [2], is given in training alone: without it nothing is dropped, and all is computed in
+        the type of the variables.
+        """
+        given = x_bi.dtype
+        dtype = given if training_seed is None else self._trained_in
+        x_bi = tf.cast(x_bi, dtype)
         for layer, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
-            x_bi = x_bi @ kernel
+            x_bi = x_bi @ tf.cast(kernel, dtype)
             if self.gains:
-                x_bi = normalised(x_bi) * self.gains[layer]
-            x_bi = tf.nn.relu(x_bi + bias)
-            if dropout_seed is not None and self._dropout:
+                x_bi = tf.cast(normalised(tf.cast(x_bi, given)) * self.gains[layer], dtype)
+            x_bi = tf.nn.relu(x_bi + tf.cast(bias, dtype))
+            if training_seed is not None and self._dropout:
                 seed = tf.random.experimental.stateless_fold_in(
-                    dropout_seed, number_of(f"{self._drawn_by}/{layer}")
+                    training_seed, number_of(f"{self._drawn_by}/{layer}")
                 )
                 x_bi = tf.nn.experimental.stateless_dropout(x_bi, self._dropout, seed)
-        return x_bi
+        return tf.cast(x_bi, given)
 
 
 class Tower(tf.Module):
@@ -64,17 +73,20 @@ class Tower(tf.Module):
         *,
         dropout: float = 0.0,
         layer_norm: bool = False,
+        precision: str = "float32",
     ) -> None:
         super().__init__(name="tower")
-        self.hidden = Hidden(name, inputs, widths, seed, dtype, dropout=dropout, layer_norm=layer_norm)
+        self.hidden = Hidden(
+            name, inputs, widths, seed, dtype, dropout=dropout, layer_norm=layer_norm, precision=precision
+        )
         # Glorot and Bengio 2010, for what nothing follows.
         deviation, last = math.sqrt(2 / (self.hidden.width + 1)), len(widths)
         self.kernel = new_variable(f"{name}/kernel_{last}", (self.hidden.width, 1), deviation, seed, dtype)
         self.bias = tf.Variable(tf.zeros(1, dtype), name=f"{name}/bias_{last}")
 
-    def __call__(self, x_bi: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Logits [b]; `dropout_seed` as for the hidden layers."""
-        return tf.squeeze(self.hidden(x_bi, dropout_seed) @ self.kernel + self.bias, axis=1)
+    def __call__(self, x_bi: tf.Tensor, training_seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Logits [b]; `training_seed` as for the hidden layers."""
+        return tf.squeeze(self.hidden(x_bi, training_seed) @ self.kernel + self.bias, axis=1)
 
 
 def normalised(x_bi: tf.Tensor) -> tf.Tensor:

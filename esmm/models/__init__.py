@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from esmm.config import Config
 from esmm.fitted import NOTHING, Fitted
+from esmm.layers.tables import Hold, Whole
 from esmm.models.base import Base
 from esmm.models.bodies import Logits
 from esmm.models.dcmt import Dcmt
@@ -32,10 +33,10 @@ VARIANTS: dict[str, type[Model]] = {
 }
 
 
-def make(config: Config, dtype: tf.DType = tf.float32, fitted: Fitted = NOTHING) -> Model:
+def make(config: Config, dtype: tf.DType = tf.float32, fitted: Fitted = NOTHING, hold: Hold = Whole) -> Model:
     """A new model of the config's variant, its variables drawn by the config's seed.
 
     Everything is computed in `dtype`; tests of exactness take float64. `fitted` is what `esmm.fitting` has learnt for
-    the config, if there is something to learn.
+    the config, if there is something to learn, and `hold` says where tables are: by default, in this process.
     """
-    return VARIANTS[config.model.variant](config, dtype, fitted)
+    return VARIANTS[config.model.variant](config, dtype, fitted, hold)

@@ -17,7 +17,7 @@ import tensorflow as tf
 from esmm.config import Config
 from esmm.fitted import NOTHING, Fitted
 from esmm.layers.inputs import Inputs
-from esmm.layers.tables import Batch, EmbeddingTable, LookUp
+from esmm.layers.tables import Batch, EmbeddingTable, Hold, LookUp, Whole
 from esmm.losses import Seen, product_logit
 from esmm.models import bodies
 from esmm.models.bodies import Logits
@@ -31,19 +31,31 @@ class Model(tf.Module):
     towers: ClassVar[Groups]
     """The towers in groups: those of one share tables, attention and body, those of two share nothing."""
 
-    def __init__(self, config: Config, dtype: tf.DType = tf.float32, fitted: Fitted = NOTHING) -> None:
+    def __init__(
+        self, config: Config, dtype: tf.DType = tf.float32, fitted: Fitted = NOTHING, hold: Hold = Whole
+    ) -> None:
         super().__init__(name=config.model.variant)
-        self.settings = config.model
+        self.settings, self.dtype = config.model, dtype
         self._networks = []
         for group in self.towers:
             # Where nothing is shared, the names of a group's variables begin with its own.
             with tf.name_scope("" if len(self.towers) == 1 else "_".join(group)):
-                self._networks.append(_Network(group, config, dtype, fitted))
+                self._networks.append(_Network(group, config, dtype, fitted, hold))
 
     @property
     def tables(self) -> dict[str, EmbeddingTable]:
         """The embedding tables by name: that of the config, or GROUP/NAME where there are several groups."""
         return {name: table for network in self._networks for name, table in network.tables.items()}
+
+    @property
+    def shards(self) -> dict[str, tf.Variable]:
+        """By table, this rank's part of those that are spread over ranks: no variables of the module's own."""
+        return {name: table.weights for name, table in self.tables.items() if not table.is_whole}
+
+    @property
+    def width(self) -> int:
+        """Numbers that a body sees of a sample."""
+        return self._networks[0].width
 
     @property
     def dense_variables(self) -> tuple[tf.Variable, ...]:
@@ -55,13 +67,13 @@ class Model(tf.Module):
         return {name: found for network in self._networks for name, found in network.look_up(batch).items()}
 
     def __call__(
-        self, batch: Batch, look_ups: Mapping[str, LookUp], dropout_seed: tf.Tensor | None = None
+        self, batch: Batch, look_ups: Mapping[str, LookUp], training_seed: tf.Tensor | None = None
     ) -> Logits:
         """The towers' logits of a batch, given what it needs of the tables; with a seed, as in training."""
         return {
             name: logit_b
             for network in self._networks
-            for name, logit_b in network(batch, look_ups, dropout_seed).items()
+            for name, logit_b in network(batch, look_ups, training_seed).items()
         }
 
     def losses(self, batch: Batch, logits: Logits) -> dict[str, tf.Tensor]:
@@ -86,12 +98,15 @@ class Model(tf.Module):
 class _Network(tf.Module):
     """Features, and a body with some towers over them."""
 
-    def __init__(self, towers: Sequence[str], config: Config, dtype: tf.DType, fitted: Fitted) -> None:
+    def __init__(
+        self, towers: Sequence[str], config: Config, dtype: tf.DType, fitted: Fitted, hold: Hold
+    ) -> None:
         super().__init__(name="network")
         scope = tf.get_current_name_scope()
         self._prefix = f"{scope}/" if scope else ""
-        self._inputs = Inputs(config, dtype, fitted)
-        self._body = bodies.make(self._inputs.width, towers, config, dtype)
+        self._inputs = Inputs(config, dtype, fitted, hold)
+        self.width = self._inputs.width
+        self._body = bodies.make(self.width, towers, config, dtype)
 
     @property
     def tables(self) -> dict[str, EmbeddingTable]:
@@ -105,7 +120,7 @@ class _Network(tf.Module):
         return {f"{self._prefix}{name}": found for name, found in self._inputs.look_up(batch).items()}
 
     def __call__(
-        self, batch: Batch, look_ups: Mapping[str, LookUp], dropout_seed: tf.Tensor | None
+        self, batch: Batch, look_ups: Mapping[str, LookUp], training_seed: tf.Tensor | None
     ) -> Logits:
         own = {name: look_ups[f"{self._prefix}{name}"] for name in self._inputs.tables}
-        return self._body(self._inputs(batch, own), dropout_seed)
+        return self._body(self._inputs(batch, own), training_seed)

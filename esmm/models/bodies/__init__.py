@@ -26,8 +26,8 @@ class Body(Protocol):
     def trainable_variables(self) -> Sequence[tf.Variable]:
         """All of its variables, in the same order on every rank; a tf.Module has this."""
 
-    def __call__(self, x_bi: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> Logits:
-        """The towers' logits; with a seed, int64 [2], as in training."""
+    def __call__(self, x_bi: tf.Tensor, training_seed: tf.Tensor | None = None) -> Logits:
+        """The towers' logits; with a seed, int64 [2], as in training: dropped out by it, in the config's precision."""
 
 
 BODIES: dict[str, Callable[..., Body]] = {"towers": Towers, "shared_bottom": SharedBottom}

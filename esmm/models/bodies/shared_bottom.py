@@ -17,10 +17,10 @@ class SharedBottom(tf.Module):
         settings = config.model
         self._bottom = Hidden(
             "bottom", inputs, settings.bottom, config.seed, dtype,
-            dropout=settings.dropout, layer_norm=settings.layer_norm,
+            dropout=settings.dropout, layer_norm=settings.layer_norm, precision=settings.precision,
         )  # fmt: skip
         self._towers = Towers(self._bottom.width, towers, config, dtype)
 
-    def __call__(self, x_bi: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+    def __call__(self, x_bi: tf.Tensor, training_seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """The towers' logits, [b] each."""
-        return self._towers(self._bottom(x_bi, dropout_seed), dropout_seed)
+        return self._towers(self._bottom(x_bi, training_seed), training_seed)

@@ -17,11 +17,11 @@ class Towers(tf.Module):
         self._towers = {
             name: Tower(
                 name, inputs, settings.towers, config.seed, dtype,
-                dropout=settings.dropout, layer_norm=settings.layer_norm,
+                dropout=settings.dropout, layer_norm=settings.layer_norm, precision=settings.precision,
             )
             for name in towers
         }  # fmt: skip
 
-    def __call__(self, x_bi: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+    def __call__(self, x_bi: tf.Tensor, training_seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """The towers' logits, [b] each."""
-        return {name: tower(x_bi, dropout_seed) for name, tower in self._towers.items()}
+        return {name: tower(x_bi, training_seed) for name, tower in self._towers.items()}
