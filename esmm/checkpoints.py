@@ -7,11 +7,15 @@
 Variables are found by their place in the modules, and each has to be there with its shape. A newest checkpoint that
 is damaged is passed over, with a warning that names the file. A run goes on from its own checkpoints alone: one of
 other samples, or of another config, begins anew, and so does one that was finished.
+
+Rank 0 alone saves and restores what is the same on all ranks. Of tables that are spread over them each rank keeps its
+part (`esmm.spread`), in the same version; then all ranks save, and restore, together.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pydantic
 import structlog
@@ -22,6 +26,10 @@ from esmm.epochs import Position
 from esmm.errors import DataError
 from esmm.metrics import Result
 from esmm.runs import finished
+from esmm.spread import NOTHING, Spread
+
+if TYPE_CHECKING:
+    from esmm.distributed.exchange import Exchange
 
 _PREFIX = "state"
 
@@ -86,27 +94,58 @@ class State(pydantic.BaseModel):
 class Checkpoints:
     """The checkpoints of a directory, on any storage that fsspec opens, and the modules that they are of."""
 
-    def __init__(self, root: str, parts: Mapping[str, tf.Module], keep: int) -> None:
+    def __init__(
+        self,
+        root: str,
+        parts: Mapping[str, tf.Module],
+        keep: int,
+        exchange: "Exchange | None" = None,
+        spread: Spread = NOTHING,
+    ) -> None:
+        """Without an exchange, of one process. With one, all ranks call everything together."""
         self.root, self._parts, self._keep = root, parts, keep
+        self._exchange, self._spread = exchange, spread
 
     def save(self, state: State, version: str | None = None) -> str:
         """Write all variables and the state; returns the version. Older ones than the newest `keep` are removed."""
         version = version or self.new_version()
+        if not (self._is_first or self._spread):
+            return version
         with tempfile.TemporaryDirectory(prefix="esmm-checkpoint-") as directory:
-            tf.train.Checkpoint(**self._parts).write(str(Path(directory) / _PREFIX))
-            versions.put(self.root, version, Path(directory), state.model_dump(mode="json"))
-        self._remove_older(state)
+            if self._is_first:
+                tf.train.Checkpoint(**self._parts).write(str(Path(directory) / _PREFIX))
+            self._spread.write(Path(directory))
+            stored = versions.upload(self.root, version, Path(directory))
+        if self._spread and self._exchange is not None:
+            of_all = self._exchange.gather_objects(stored)
+            stored = {name: file for of_rank in of_all for name, file in of_rank.items()}
+        if self._is_first:
+            versions.close(self.root, version, stored, state.model_dump(mode="json"))
+            self._remove_older(state)
         return version
 
     def new_version(self) -> str:
         """A name for the next checkpoint, which sorts after all that there are."""
-        return versions.new_version(after=max(versions.complete(self.root), default=""))
+        newest = versions.new_version(after=max(versions.complete(self.root), default=""))
+        return newest if self._exchange is None else self._exchange.broadcast_object(newest)
 
     def resume(self, run: str) -> State | None:
-        """Set all variables to what the newest usable checkpoint holds; its state, None where there is nothing to do.
+        """Set the variables to what the newest usable checkpoint holds; its state, None where there is nothing to do.
 
         That is where there is none, or the newest one is another run's or that of a run that is over.
         """
+        found = self._newest(run) if self._is_first else None
+        if self._exchange is not None:
+            found = self._exchange.broadcast_object(found)
+        if found is None:
+            return None
+        state, version = found
+        if self._spread:
+            self._spread.read(versions.fetch(self.root, version))
+        return state
+
+    def _newest(self, run: str) -> tuple[State, str] | None:
+        """The newest checkpoint that is a run's and sound; what is the same on all ranks is set to what it holds."""
         for version in reversed(versions.complete(self.root)):
             try:
                 state = self._state(version)
@@ -116,22 +155,27 @@ class Checkpoints:
                 if version <= finished(self.root).checkpoint:
                     log.info("starting anew", checkpoint=version, of="a run that is over")
                     return None
-                self.restore(version)
+                self._restore(version, self._parts)
             except DataError as error:
                 log.warning("checkpoint passed over", checkpoint=version, error=str(error))
                 continue
             log.info("resuming", checkpoint=version, step=state.step, epoch=state.position.epoch + 1,
                      samples=state.samples)  # fmt: skip
-            return state
+            return state, version
         return None
 
-    def restore(self, version: str, only: Sequence[str] = ()) -> None:
-        """Set the variables of all parts, or of some, to a checkpoint's.
+    def restore(self, version: str, only: str | None = None) -> None:
+        """Set the variables of all parts, or of one, to a checkpoint's; of tables that are spread, `rows` is the model.
 
         Raises DataError where a file of it, which is then named, is not what was saved.
         """
+        if self._is_first:
+            self._restore(version, {name: part for name, part in self._parts.items() if only in (None, name)})
+        if self._spread:
+            self._spread.read(versions.fetch(self.root, version), only and "rows")
+
+    def _restore(self, version: str, parts: Mapping[str, tf.Module]) -> None:
         directory = versions.fetch(self.root, version)
-        parts = {name: part for name, part in self._parts.items() if not only or name in only}
         try:
             status = tf.train.Checkpoint(**parts).read(str(directory / _PREFIX))
             status.assert_existing_objects_matched()
@@ -140,6 +184,10 @@ class Checkpoints:
             raise DataError(
                 f"{self.root}/{version}", expected="this model's variables", found=first
             ) from None
+
+    @property
+    def _is_first(self) -> bool:
+        return self._exchange is None or self._exchange.rank == 0
 
     def _state(self, version: str) -> State:
         facts = versions.manifest(self.root, version).facts

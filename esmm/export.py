@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 import tensorflow as tf
 
-from esmm import versions
+from esmm import bundles, versions
 from esmm.config import Config
 from esmm.errors import DataError
 from esmm.models import Model
@@ -26,6 +26,7 @@ from esmm.schema import Column, feature_columns
 
 if TYPE_CHECKING:
     from esmm.calibration import Calibration
+    from esmm.distributed.exchange import Exchange
 
 log = structlog.get_logger()
 
@@ -53,31 +54,94 @@ class Predictor:
 
 
 def export(
-    model: Model, config: Config, models: str, facts: dict[str, Any], calibration: "Calibration | None" = None
+    model: Model,
+    config: Config,
+    models: str,
+    facts: dict[str, Any],
+    calibration: "Calibration | None" = None,
+    exchange: "Exchange | None" = None,
 ) -> str:
     """Publish a model as a new version below `models`; returns the version, which sorts by time.
 
     Its signature `serving_default` takes the columns of `esmm.schema.feature_columns` by name, [None] or
     [None, length] of their types, and gives pctr, pcvr and pctcvr, float32 [None]: as calibrated, where a calibration
     is given, whose knots are then constants of the graph. Nothing is dropped out.
-    The manifest states `facts` and, beside them, the config with its digest, the columns and the packages.
+    The manifest states `facts` and, beside them, the config with its digest, the columns, the packages and the bytes
+    that the variables take in memory.
+
+    Of a model with tables that are spread over ranks, all ranks call it at once, with their exchange, and each writes
+    its part: there the SavedModel has one variable a rank. Of any other, one process calls it.
     """
-    version = versions.new_version()
-    columns = feature_columns(config)
+    version, columns = versions.new_version(), feature_columns(config)
+    if model.shards and exchange is not None:
+        version = exchange.broadcast_object(version)
     stated = {
         "config": config.model_dump(mode="json"),
         "config_digest": config.digest(),
         "columns": {column.name: {"type": column.type, "length": column.length} for column in columns},
         "packages": {package: metadata.version(package) for package in _PACKAGES},
+        "bytes": _bytes(model),
         **facts,
     }
-    served = _Served(model, calibration)
-    signature = served.serve.get_concrete_function(**{column.name: _spec(column) for column in columns})
     with tempfile.TemporaryDirectory(prefix="esmm-model-") as directory:
-        tf.saved_model.save(served, directory, signatures=signature)
-        versions.put(models, version, Path(directory), stated)
-    log.info("exported", model=version, models=models)
+        if model.shards:
+            assert exchange is not None
+            stored = _put_parts(model, config, calibration, exchange, Path(directory), (models, version))
+        else:
+            _save(_Served(model, calibration), config, Path(directory))
+            stored = versions.upload(models, version, Path(directory))
+    if exchange is None or exchange.rank == 0:
+        versions.close(models, version, stored, stated)
+        log.info("exported", model=version, models=models)
     return version
+
+
+def _save(served: "_Served", config: Config, directory: Path) -> None:
+    specs = {column.name: _spec(column) for column in feature_columns(config)}
+    signature = served.serve.get_concrete_function(**specs)
+    tf.saved_model.save(served, str(directory), signatures=signature)
+
+
+def _put_parts(
+    model: Model,
+    config: Config,
+    calibration: "Calibration | None",
+    exchange: "Exchange",
+    directory: Path,
+    version: tuple[str, str],
+) -> dict[str, versions.StoredFile]:
+    """Upload the SavedModel of all ranks; on rank 0 what its files are."""
+    saved, own = directory / "saved", directory / "own"
+    keys = None
+    if exchange.rank == 0:
+        with model.in_parts(exchange.size) as parts:
+            served = _Served(model, calibration)
+            _save(served, config, saved)
+            keys = {
+                name: [bundles.key_of(served, part) for part in of_table] for name, of_table in parts.items()
+            }
+    keys = exchange.broadcast_object(keys)
+    assert keys is not None
+    shards = {keys[name][exchange.rank]: shard for name, shard in model.shards.items()}
+    index = bundles.write_part(own, shards, exchange.rank, exchange.size)
+    uploaded = exchange.gather_objects((index, versions.upload(*version, own)))
+    if exchange.rank:
+        return {}
+    bundles.join(saved, [index for index, _ in uploaded])
+    stored = versions.upload(*version, saved)
+    return stored | {name: file for _, files in uploaded for name, file in files.items()}
+
+
+def _bytes(model: Model) -> int:
+    """What the variables take of whoever serves the model."""
+    shards = [
+        table.size * table.dim * table.weights.dtype.size
+        for table in model.tables.values()
+        if not table.is_whole
+    ]
+    return sum(shards) + sum(
+        variable.shape.num_elements() * variable.dtype.size for variable in model.variables
+    )
 
 
 def load(models: str, version: str, cache: Path | None = None) -> Predictor:

@@ -45,7 +45,7 @@ def feed(epoch: Epoch, config: Config, *, rank: int, load: Load, before: Callabl
         except StopIteration:
             return
         except DataError as error:
-            yield Fed(_padding(batches), error, 0.0)
+            yield Fed(padding(batches), error, 0.0)
             return
         yield Fed(batch, None, time.monotonic() - since)
 
@@ -65,7 +65,7 @@ def reading(config: Config) -> AbstractContextManager[Load]:
     return local_cache(Path(settings.cache), settings.cache_gib * 2**30)
 
 
-def _padding(batches: SampleDataset) -> Batch:
+def padding(batches: SampleDataset) -> Batch:
     """A batch of no rows: ids are absent, and nothing has a weight."""
     return {name: tf.fill(each.shape, tf.cast(schema.ABSENT if each.dtype == tf.int64 else 0, each.dtype))
             for name, each in batches.element_spec.items()}  # fmt: skip

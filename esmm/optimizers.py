@@ -205,6 +205,9 @@ class Adam(Optimizer):
         return m, v, tf.cast(self.learning_rate, dtype) * (m / biases[0]) / root
 
 
+KINDS: dict[str, type[Optimizer]] = {"adagrad": Adagrad, "adam": Adam}
+
+
 def make(
     variables: Iterable[tf.Variable],
     settings: Settings,
@@ -212,4 +215,4 @@ def make(
     total: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
 ) -> Optimizer:
     """The optimizer that the config names, with the state of some variables, and of shards, see `Optimizer`."""
-    return {"adagrad": Adagrad, "adam": Adam}[settings.name](variables, settings, shards, total)
+    return KINDS[settings.name](variables, settings, shards, total)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import tensorflow as tf
 
-from esmm import calibration, fitting, models, optimizers, runs
+from esmm import calibration, fitting, models, optimizers, placing, runs
 from esmm.checkpoints import Best, Checkpoints, Outcome, State
 from esmm.config import Config
 from esmm.dataset import Load
@@ -27,12 +27,14 @@ from esmm.errors import ConfigError, DataError
 from esmm.export import export
 from esmm.feeding import Fed, feed, reading
 from esmm.fitted import Fitted
+from esmm.layers.ways import holding
 from esmm.metrics import Metrics
 from esmm.metrics import Result as TaskResult
 from esmm.plan import ReadingPlan
 from esmm.progress import Progress, Totals
 from esmm.runs import Result
 from esmm.schedules import scheduled
+from esmm.spread import Spread
 from esmm.step import Signals, Stepped, make_step
 from esmm.validation import LABELS, Validation, summed
 
@@ -89,8 +91,15 @@ class _Run:
     ) -> None:
         self._config, self._plan, self._exchange, self._load = config, plan, exchange, load
         self._digest, self._fitted = run, fitted
-        self._model = models.make(config, fitted=fitted)
-        self._optimizer = optimizers.make(self._model.trainable_variables, config.training.optimizer)
+        ways = placing.chosen(config, plan, exchange, fitted)
+        self._model = models.make(config, fitted=fitted, hold=holding(exchange, ways))
+        self._traffic = placing.Traffic(self._model, ways, exchange.size)
+        self._optimizer = optimizers.make(
+            self._model.trainable_variables,
+            config.training.optimizer,
+            self._model.shards.values(),
+            exchange.total,
+        )
         self._measured = _Measured()
         self._step = make_step(self._model, self._optimizer, exchange, config)
         self._validation = (
@@ -98,9 +107,20 @@ class _Run:
         )
         settings = config.training
         parts = {"model": self._model, "optimizer": self._optimizer, "measured": self._measured}
-        self._checkpoints = Checkpoints(runs.checkpoints_of(config), parts, settings.checkpoints.keep)
+        self._checkpoints = Checkpoints(
+            runs.checkpoints_of(config), parts, settings.checkpoints.keep, exchange, self._spread()
+        )
         self._saved_at = time.monotonic()
         self._progress = Progress(config, plan.rows) if exchange.rank == 0 else None
+
+    def _spread(self) -> Spread:
+        """This rank's part of the tables that are spread over ranks, and what the optimizer keeps of them."""
+        parts = {
+            name.replace("/", "."): {"rows": shard}
+            | {slot: self._optimizer.slot(slot, shard) for slot in self._optimizer.SLOTS}
+            for name, shard in self._model.shards.items()
+        }
+        return Spread(parts, self._exchange.rank, self._exchange.size)
 
     def train(self, days: Sequence[dt.date]) -> Result:
         try:
@@ -115,11 +135,7 @@ class _Run:
     def _start(self) -> State:
         """Where to begin, and all variables as they are there, on every rank."""
         exchange, settings = self._exchange, self._config.training
-        state = None
-        if exchange.rank == 0:
-            state = self._checkpoints.resume(self._digest) or State(run=self._digest)
-        state = exchange.broadcast_object(state)
-        assert state is not None
+        state = self._checkpoints.resume(self._digest) or State(run=self._digest)
         # Equal seeds give equal variables, but for the last bit where hosts' processors differ.
         exchange.broadcast([*self._model.variables, *self._optimizer.variables])
         position = state.position
@@ -155,6 +171,7 @@ class _Run:
             number = state.step + taken
             stepped, found = self._take(number, fed)
             totals += found
+            self._traffic.add(stepped.rows)
             labels = {name: fed.batch[name] for name in LABELS}
             measured.update(**labels, **stepped.predictions)
             told = Signals(*stepped.signals.numpy())
@@ -237,28 +254,29 @@ class _Run:
     def _save(self, state: State, measured: Metrics, version: str | None = None) -> None:
         """Keep the state, and what was measured of the epoch that is not over."""
         self._saved_at = time.monotonic()
-        if self._exchange.rank == 0:
-            self._exchange.at(state.step, "saving a checkpoint")
-            self._measured.vector.assign(measured.vector)
-            self._checkpoints.save(state, version)
+        self._exchange.at(state.step, "saving a checkpoint")
+        self._measured.vector.assign(measured.vector)
+        self._checkpoints.save(state, version)
 
     def _publish(self, state: State, days: Sequence[dt.date]) -> Result:
         """Export the last model, or the best one where training stopped for it."""
         outcome = state.best.outcome if state.best else state.last
-        if self._exchange.rank == 0 and state.best and state.stale:
-            self._checkpoints.restore(state.best.checkpoint, only=["model"])
+        if state.best and state.stale:
+            self._checkpoints.restore(state.best.checkpoint, only="model")
         maps, calibrated = self._calibrate(state)
-        result = None
-        if self._exchange.rank == 0:
-            self._exchange.at(state.step, "exporting")
+        traffic = self._traffic.summary()
+        self._exchange.at(state.step, "exporting")
+        result, models = None, self._config.scoring.models
+        if self._exchange.rank == 0 or self._model.shards:
             facts = {
                 "days": [str(day) for day in days], "rows": self._plan.rows, "steps": state.step,
                 "samples": state.samples, "planned": self._plan.rows * state.position.epoch,
                 "ranks": self._exchange.size, "epoch": state.best.epoch if state.best else state.position.epoch,
-                "fitted": self._fitted.summary(), **outcome.model_dump(mode="json"), "calibration": calibrated,
+                "fitted": self._fitted.summary(), "tables": traffic, **outcome.model_dump(mode="json"),
+                "calibration": calibrated,
             }  # fmt: skip
-            models = self._config.scoring.models
-            version = export(self._model, self._config, models, facts, maps)
+            version = export(self._model, self._config, models, facts, maps, self._exchange)
+        if self._exchange.rank == 0:
             runs.finish(self._checkpoints.root, run=self._digest, model=version)
             result = runs.result(models, version)
         result = self._exchange.broadcast_object(result)

@@ -15,7 +15,7 @@ from esmm.config import Config
 from esmm.dataset import Load
 from esmm.epochs import Epoch
 from esmm.errors import DataError
-from esmm.feeding import read
+from esmm.feeding import padding, read
 from esmm.layers.tables import Batch
 from esmm.metrics import Metrics, Result
 from esmm.models import Model
@@ -37,6 +37,7 @@ class Validation:
     ) -> None:
         self._exchange = exchange
         epoch = Epoch(plan, ranks=exchange.size, batch_size=config.training.batch_size)
+        self._steps = epoch.steps
         self._batches = read(epoch, config, rank=exchange.rank, load=load)
 
         @tf.function(autograph=False)
@@ -70,16 +71,18 @@ class Validation:
 
         Raises DataError, on every rank, where one cannot read.
         """
-        measured, failed = Metrics(), None
+        measured, failed, taken = Metrics(), None, 0
         try:
-            for batch in self._batches:
+            for taken, batch in enumerate(self._batches, 1):  # noqa: B007, what came of it counts below
                 predictions = self._predict(batch)
                 if calibration is not None:
                     predictions = calibration(predictions)
                 measured.update(**{name: batch[name] for name in LABELS}, **predictions)
         except DataError as error:
             failed = error
-        # Ranks meet only here, so that one that cannot read keeps none of the others waiting.
+            # The others look up rows here that this rank has, as often as they have batches.
+            for _ in range(taken, self._steps):
+                self._predict(padding(self._batches))
         for each in filter(None, self._exchange.gather_objects(failed)):
             raise each
         return summed(measured, self._exchange)

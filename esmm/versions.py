@@ -63,6 +63,11 @@ def new_version(after: str = "") -> str:
 
 def put(root: str, version: str, directory: Path, facts: dict[str, Any]) -> None:
     """Copy all files of a local directory to `root`/`version`, and complete the version."""
+    close(root, version, upload(root, version, directory), facts)
+
+
+def upload(root: str, version: str, directory: Path) -> dict[str, StoredFile]:
+    """Copy all files of a local directory to `root`/`version`, which does not make it complete; what they are."""
     fs, path = storage.at(root)
     stored = {}
     for file in sorted(found for found in directory.rglob("*") if found.is_file()):
@@ -71,7 +76,13 @@ def put(root: str, version: str, directory: Path, facts: dict[str, Any]) -> None
         fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
         fs.put_file(str(file), target)
         stored[name] = StoredFile(bytes=file.stat().st_size, sha256=_sha256(file))
-    text = Manifest(files=stored, facts=facts).model_dump_json(indent=1)
+    return stored
+
+
+def close(root: str, version: str, files: dict[str, StoredFile], facts: dict[str, Any]) -> None:
+    """Complete a version of files that are there, whoever has copied them."""
+    fs, path = storage.at(root)
+    text = Manifest(files=files, facts=facts).model_dump_json(indent=1)
     write_atomically(fs, f"{path}/{version}/{_MANIFEST}", text.encode())
 
 

@@ -130,7 +130,7 @@ def test_some_of_the_parts_can_be_restored_alone(tmp_path: Path) -> None:
     version = kept.save(State(run="a"))
     one.variable.assign([0.0, 0.0])
     two.variable.assign([0.0, 0.0])
-    kept.restore(version, only=["one"])
+    kept.restore(version, only="one")
     np.testing.assert_array_equal(one.variable, [1.0, 2.0])
     np.testing.assert_array_equal(two.variable, [0.0, 0.0])
 

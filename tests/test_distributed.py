@@ -16,8 +16,8 @@ from esmm import schema, versions
 from esmm.config import Config, EarlyStopping, Optimizer
 from esmm.distributed import spark_ranks
 from esmm.distributed.launch import Work
-from esmm.distributed.ways import WAYS
 from esmm.errors import DataError, RankLostError
+from esmm.layers.ways import WAYS
 from esmm.plan import make_plan
 from esmm.runs import Result
 from tests import plain, ranks, synthetic

@@ -15,9 +15,9 @@ from esmm import export, models, optimizers, schema, versions
 from esmm.checkpoints import Checkpoints, State
 from esmm.config import Config, Optimizer
 from esmm.distributed.exchange import Alone
-from esmm.distributed.ways import merged
 from esmm.errors import DataError
 from esmm.layers.tables import Batch, Rows
+from esmm.layers.ways import merged
 from esmm.plan import make_plan
 from esmm.progress import NOTHING, Totals
 from esmm.runs import Result, checkpoints_of, give_up

@@ -34,6 +34,10 @@ class Embedding(Section):
     """Floats a row."""
     vocabulary: Vocabulary | None = None
     """Gives frequent ids rows of their own, in place of hashing."""
+    held: Literal["dense", "sparse", "sharded"] | None = None
+    """How ranks hold the table, see docs/scaling.md: all of it, its gradients exchanged whole or by the rows in use, or
+    each its part. By default part of it each where it is above `training.shard_above_gib`, else all of it, and its
+    gradients so that the fewer bytes are sent."""
 
 
 class IdFeature(Section):

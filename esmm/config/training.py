@@ -77,6 +77,8 @@ class Training(Section):
     """Horovod processes."""
     batch_size: Positive = 4096
     """Samples a rank and step."""
+    shard_above_gib: Annotated[float, Field(gt=0)] = 4.0
+    """A table that takes more memory than this, with what the optimizer keeps of it, is spread over the ranks."""
     epochs: Positive = 1
     """Times that every sample is used."""
     optimizer: Optimizer = Optimizer()

@@ -30,6 +30,9 @@ class Exchange(Protocol):
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Each tensor, all of them of one type, summed over ranks: one message for all of them."""
 
+    def total(self, number: tf.Tensor) -> tf.Tensor:
+        """One tensor, summed over ranks."""
+
     def gather(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Of each tensor, what all ranks have, one after the other along the first axis; as much as each has."""
 
@@ -64,6 +67,10 @@ class Alone:
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The tensors."""
         return list(tensors)
+
+    def total(self, number: tf.Tensor) -> tf.Tensor:
+        """The tensor."""
+        return number
 
     def gather(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The tensors."""
@@ -107,6 +114,11 @@ class HorovodExchange:
         summed = horovod.allreduce(flat, op=horovod.Sum, name="sum")
         parts = tf.split(summed, [tf.size(tensor) for tensor in tensors])
         return [tf.reshape(part, tf.shape(tensor)) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def total(self, number: tf.Tensor) -> tf.Tensor:
+        """One tensor, summed over ranks."""
+        [summed] = self.sum([number])
+        return summed
 
     def gather(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Of each tensor, what all ranks have, in the order of the ranks."""

@@ -8,7 +8,7 @@ A table that holds the candidate's `seller` and the list `clicked_seller`, in a 
 Gradients are taken by the gathered rows, not by the table: that makes a table's gradient one row for each
 row in use, already summed over candidates, lists and towers.
 
-Where a table's rows are is another matter (`Held`): in this process, or spread over ranks (`esmm.distributed.ways`).
+Where a table's rows are is another matter (`Held`): in this process, or spread over ranks (`esmm.layers.ways`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -74,6 +74,25 @@ class Whole(tf.Module):
     def gather(self, indices_u: tf.Tensor) -> Gathered:
         """The rows; their gradient is the whole of it."""
         return Gathered(tf.gather(self.weights, indices_u), lambda values_ud: Rows(indices_u, values_ud))
+
+
+class Shards(tf.Module):
+    """A table in parts, row r in part r mod N, as a SavedModel has it that was trained by N ranks."""
+
+    def __init__(self, dim: int, dtype: tf.DType, parts: int) -> None:
+        """Parts of no rows, and of as many as whatever is put in their place."""
+        super().__init__(name="shards")
+        self.parts = [tf.Variable(tf.zeros((0, dim), dtype), shape=(None, dim)) for _ in range(parts)]
+
+    @property
+    def weights(self) -> tf.Variable:
+        """Nothing is learnt here."""
+        raise NotImplementedError
+
+    def gather(self, indices_u: tf.Tensor) -> Gathered:
+        """The rows, each from its part; there is no way back."""
+        values_ud = tf.compat.v1.nn.embedding_lookup(self.parts, indices_u, partition_strategy="mod")
+        return Gathered(values_ud, lambda values_ud: Rows(indices_u, values_ud))
 
 
 Hold = Callable[[str, int, int, int, tf.DType], Held]

@@ -9,7 +9,8 @@ A variant is a subclass that says which towers it has and what they are fitted t
 since a training step takes gradients by it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 import tensorflow as tf
@@ -17,7 +18,7 @@ import tensorflow as tf
 from esmm.config import Config
 from esmm.fitted import NOTHING, Fitted
 from esmm.layers.inputs import Inputs
-from esmm.layers.tables import Batch, EmbeddingTable, Hold, LookUp, Whole
+from esmm.layers.tables import Batch, EmbeddingTable, Hold, LookUp, Shards, Whole
 from esmm.losses import Seen, product_logit
 from esmm.models import bodies
 from esmm.models.bodies import Logits
@@ -51,6 +52,20 @@ class Model(tf.Module):
     def shards(self) -> dict[str, tf.Variable]:
         """By table, this rank's part of those that are spread over ranks: no variables of the module's own."""
         return {name: table.weights for name, table in self.tables.items() if not table.is_whole}
+
+    @contextmanager
+    def in_parts(self, ranks: int) -> Iterator[dict[str, list[tf.Variable]]]:
+        """While the block runs, tables that are spread over ranks are in parts without rows; by table, these."""
+        spread = [(name, table, table.held) for name, table in self.tables.items() if not table.is_whole]
+        found = {}
+        for name, table, held in spread:
+            table.held = Shards(table.dim, held.weights.dtype, ranks)
+            found[name] = table.held.parts
+        try:
+            yield found
+        finally:
+            for _, table, held in spread:
+                table.held = held
 
     @property
     def width(self) -> int:

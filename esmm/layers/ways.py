@@ -14,19 +14,22 @@ number of ranks.
 """
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from esmm.distributed.exchange import Exchange
 from esmm.layers.tables import Gathered, Held, Hold, Rows, Whole
 from esmm.layers.variables import new_rows
+
+if TYPE_CHECKING:
+    from esmm.distributed.exchange import Exchange
 
 
 class Dense(Whole):
     """A replica a rank, whose whole gradient is summed."""
 
     def __init__(
-        self, name: str, rows: int, dim: int, seed: int, dtype: tf.DType, exchange: Exchange
+        self, name: str, rows: int, dim: int, seed: int, dtype: tf.DType, exchange: "Exchange"
     ) -> None:
         super().__init__(name, rows, dim, seed, dtype)
         self._shape, self._exchange = (rows, dim + 1), exchange
@@ -37,7 +40,7 @@ class Dense(Whole):
         def total(values_ud: tf.Tensor) -> Rows:
             counted_ud = tf.pad(values_ud, [[0, 0], [0, 1]], constant_values=1)
             whole = tf.scatter_nd(indices_u[:, tf.newaxis], counted_ud, tf.constant(self._shape, tf.int64))
-            [summed] = self._exchange.sum([whole])
+            summed = self._exchange.total(whole)
             used_u = tf.where(summed[:, -1] > 0)[:, 0]
             return Rows(used_u, tf.gather(summed[:, :-1], used_u))
 
@@ -48,7 +51,7 @@ class Sparse(Whole):
     """A replica a rank; the gradients of the rows in use come together from all ranks."""
 
     def __init__(
-        self, name: str, rows: int, dim: int, seed: int, dtype: tf.DType, exchange: Exchange
+        self, name: str, rows: int, dim: int, seed: int, dtype: tf.DType, exchange: "Exchange"
     ) -> None:
         super().__init__(name, rows, dim, seed, dtype)
         self._exchange = exchange
@@ -66,7 +69,7 @@ class Sharded:
     """Row r is row r // N of rank r mod N, of N ranks. No tf.Module: what differs from rank to rank is kept by each."""
 
     def __init__(
-        self, name: str, rows: int, dim: int, seed: int, dtype: tf.DType, exchange: Exchange
+        self, name: str, rows: int, dim: int, seed: int, dtype: tf.DType, exchange: "Exchange"
     ) -> None:
         self._exchange = exchange
         self.weights = new_rows(
@@ -93,10 +96,12 @@ class Sharded:
 WAYS: dict[str, Callable[..., Held]] = {"dense": Dense, "sparse": Sparse, "sharded": Sharded}
 
 
-def holding(exchange: Exchange, ways: Mapping[str, str]) -> Hold:
+def holding(exchange: "Exchange", ways: Mapping[str, str]) -> Hold:
     """How tables are made that are held in some ways, by their names."""
 
     def hold(name: str, rows: int, dim: int, seed: int, dtype: tf.DType) -> Held:
+        if exchange.size == 1 and ways[name] != "sharded":
+            return Whole(name, rows, dim, seed, dtype)
         return WAYS[ways[name]](name, rows, dim, seed, dtype, exchange)
 
     return hold

@@ -1,0 +1,129 @@
+"""Which table is held in which way (`esmm.layers.ways`), and what that makes ranks send.
+
+    ways = chosen(config, plan, exchange, fitted)       # {"item": "sharded", "seller": "sparse", "hour": "dense"}
+    traffic = Traffic(model, ways, ranks=4)
+    traffic.add(stepped.rows)                           # after each step
+    traffic.summary()["seller"]                         # {"way": "sparse", "rows": 5120.4, "bytes": 2_088_960}
+
+What the config leaves open is decided by a table's size, and by how many of its rows the first batch uses: equal
+config, samples and number of ranks decide alike, also when a run goes on.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import structlog
+import tensorflow as tf
+
+from esmm import optimizers, rowgroups, schema
+from esmm.buffers import Arrays
+from esmm.config import Config, CrossFeature
+from esmm.errors import DataError
+from esmm.fitted import Fitted
+from esmm.layers.ways import sent
+from esmm.models import Model
+from esmm.plan import ReadingPlan
+
+if TYPE_CHECKING:
+    from esmm.distributed.exchange import Exchange
+
+log = structlog.get_logger()
+
+_GIB = 2**30
+_FLOAT = 4
+"""Bytes of a number."""
+
+
+def chosen(config: Config, plan: ReadingPlan, exchange: "Exchange", fitted: Fitted) -> dict[str, str]:
+    """Each table's way, the same on every rank, and a line of the log for each.
+
+    Raises DataError, on every rank, where the first samples of the plan cannot be read.
+    """
+    found: dict[str, str] | DataError | None = None
+    if exchange.rank == 0:
+        try:
+            found = _chosen(config, _first_batch(config, plan), exchange.size, fitted)
+        except DataError as error:
+            found = error
+    found = exchange.broadcast_object(found)
+    if isinstance(found, DataError):
+        raise found
+    assert found is not None
+    return found
+
+
+def _chosen(config: Config, batch: Arrays, ranks: int, fitted: Fitted) -> dict[str, str]:
+    copies = 1 + len(optimizers.KINDS[config.training.optimizer.name].SLOTS)
+    ways: dict[str, str] = {}
+    for name, used in rows_in_use(config, batch).items():
+        embedding = config.embeddings[name]
+        rows = len(fitted.vocabularies[name]) + 1 if embedding.vocabulary else embedding.rows
+        size, in_use = _FLOAT * rows * embedding.dim * copies / _GIB, min(used, rows)
+        if embedding.held is not None:
+            ways[name] = embedding.held
+        elif size > config.training.shard_above_gib:
+            ways[name] = "sharded"
+        else:
+            ways[name] = min("sparse", "dense", key=lambda way: sent(way, ranks, rows, embedding.dim, in_use))
+        log.info("table", name=name, rows=rows, floats=embedding.dim, gib=f"{size:.3f}", first_batch_uses=in_use,
+                 held=ways[name] if ranks > 1 else "whole" if ways[name] != "sharded" else "sharded")  # fmt: skip
+    return ways
+
+
+def rows_in_use(config: Config, batch: Arrays) -> dict[str, int]:
+    """By table, how many ids a batch has of it, each counted once; of what is cut into buckets, values."""
+    ids: dict[str, list[np.ndarray]] = {}
+    for column, table in schema.tables_of(config).items():
+        feature = config.features.get(column)
+        parts = feature.of if isinstance(feature, CrossFeature) else (column,)
+        ids.setdefault(table, []).append(np.stack([batch[part].ravel() for part in parts], axis=1))
+    return {
+        table: sum(len(np.unique(together, axis=0)) for together in _by_width(found))
+        for table, found in ids.items()
+    }
+
+
+def _by_width(ids: list[np.ndarray]) -> list[np.ndarray]:
+    """Ids of the same kind together: [m, 1] those of one column, [m, k] those of a cross of k."""
+    widths = {each.shape[1] for each in ids}
+    return [np.concatenate([each for each in ids if each.shape[1] == width]) for width in sorted(widths)]
+
+
+def _first_batch(config: Config, plan: ReadingPlan) -> Arrays:
+    """As many of the first samples as a rank's batch has; none of an empty plan."""
+    columns = schema.feature_columns(config)
+    parts, rows = [], 0
+    for group in plan.row_groups:
+        parts.append(rowgroups.load(group, columns))
+        rows += group.rows
+        if rows >= config.training.batch_size:
+            break
+    if not parts:
+        return {column.name: np.zeros(0, column.type) for column in columns}
+    size = config.training.batch_size
+    return {column.name: np.concatenate([part[column.name] for part in parts])[:size] for column in columns}
+
+
+class Traffic:
+    """Counts the rows that a rank's batches use of each table."""
+
+    def __init__(self, model: Model, ways: Mapping[str, str], ranks: int) -> None:
+        self._tables, self._ways, self._ranks = model.tables, ways, ranks
+        self._steps = 0
+        self._rows = dict.fromkeys(model.tables, 0)
+
+    def add(self, rows: Mapping[str, tf.Tensor]) -> None:
+        """Take note of a step's."""
+        self._steps += 1
+        for name, used in rows.items():
+            self._rows[name] += int(used)
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """By table, how it is held, and the mean over this process's steps of rows in use and of bytes sent."""
+        found = {}
+        for name, table in self._tables.items():
+            way, in_use = self._ways[name.rpartition("/")[2]], self._rows[name] / max(self._steps, 1)
+            sends = sent(way, self._ranks, table.size, table.dim, in_use)
+            found[name] = {"way": way, "rows": round(in_use, 1), "bytes": round(sends)}
+        return found
