@@ -1,12 +1,14 @@
 """What benchmarks/bench_train.py measures, each in a process of its own: samples a second in a steady state.
 
     python -m benchmarks.train_speed towers --batch 4096
-    python -m benchmarks.train_speed resident --precision bfloat16
+    python -m benchmarks.train_speed resident --set model.precision=bfloat16
     python -m benchmarks.train_speed parquet
     horovodrun -np 2 python -m benchmarks.train_speed resident --ranks 2 --core
 
 `towers` are two separate MLPs of the model's widths on inputs that are there: forward, backward and Adagrad, nothing
-else. `resident` takes the project's own steps on batches that are there, `parquet` on those that its reader brings.
+else; `towers_with_inputs` the same with the gradient by the inputs, which whatever is below towers needs. `resident`
+takes the project's own steps on batches that are there, `parquet` on those that its reader brings. `ids` looks at what
+Horovod would send of the tables by itself, of two ranks.
 """
 
 import itertools
@@ -15,7 +17,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from functools import partial
+from typing import Annotated, NamedTuple
 
 import structlog
 import tensorflow as tf
@@ -24,14 +27,16 @@ import typer
 from benchmarks import sample_rows
 from benchmarks.harness import ROOT
 from esmm import config as configs
-from esmm import models, optimizers, schema
+from esmm import models, optimizers, placing, schema
 from esmm.config import Config
 from esmm.dataset import to_tf_dataset
 from esmm.distributed.exchange import Alone, Exchange, HorovodExchange
 from esmm.distributed.runtime import set_up_tensorflow
 from esmm.epochs import Epoch, Position
+from esmm.fitted import NOTHING
 from esmm.layers.tables import Batch
-from esmm.plan import make_plan
+from esmm.layers.ways import holding
+from esmm.plan import ReadingPlan, make_plan
 from esmm.step import NO_SIGNALS, make_step
 
 ROWS, FILE = ROOT / "build/bench/rows", ROOT / "benchmarks/reference.yaml"
@@ -41,6 +46,15 @@ WARM, SAMPLES = 82_000, 328_000
 """Samples before time is taken, and while it is."""
 
 Step = Callable[[Batch], object]
+
+
+class Measured(NamedTuple):
+    """What is measured."""
+
+    step: Step
+    batches: Iterator[Batch]
+    sent: Callable[[], float]
+    """Bytes of tables that this rank sends a step."""
 
 
 def main(
@@ -57,10 +71,14 @@ def main(
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[exchange.rank]})
     config = configs.load(FILE, [f"training.batch_size={batch}", *(overrides or ())])
     set_up_tensorflow(config.training, 1)
-    step, batches = {"towers": towers, "resident": resident, "parquet": parquet}[what](config, exchange)
-    rate = exchange.size * batch * steps_a_second(step, batches, WARM // batch, SAMPLES // batch)
+    if what == "ids":
+        found = {"table bytes": bytes_of_ids(config)}
+    else:
+        step, batches, sent = MEASURED[what](config, exchange)
+        rate = exchange.size * batch * steps_a_second(step, batches, WARM // batch, SAMPLES // batch)
+        found = {"samples/s": rate, **({"table bytes": sent()} if exchange.size > 1 else {})}
     if exchange.rank == 0:
-        print(json.dumps({"samples/s": rate}), flush=True)
+        print(json.dumps(found), flush=True)
 
 
 def steps_a_second(step: Step, batches: Iterator[Batch], warm: int, timed: int) -> float:
@@ -73,36 +91,61 @@ def steps_a_second(step: Step, batches: Iterator[Batch], warm: int, timed: int) 
     return timed / (time.perf_counter() - start)
 
 
-def resident(config: Config, exchange: Exchange) -> tuple[Step, Iterator[Batch]]:
+def resident(config: Config, exchange: Exchange) -> Measured:
     """The project's step, on the first batches over and over."""
-    whole, batches = parquet(config, exchange)
-    there = [{name: tf.identity(values) for name, values in next(batches).items()} for _ in range(RESIDENT)]
-    return whole, itertools.cycle(there)
+    measured = parquet(config, exchange)
+    there = [
+        {name: tf.identity(values) for name, values in next(measured.batches).items()}
+        for _ in range(RESIDENT)
+    ]
+    return measured._replace(batches=itertools.cycle(there))
 
 
-def parquet(config: Config, exchange: Exchange) -> tuple[Step, Iterator[Batch]]:
+def parquet(config: Config, exchange: Exchange) -> Measured:
     """The project's step, on what its reader brings, epoch after epoch."""
-    model = models.make(config)
+    plan = make_plan(str(sample_rows.made_in(ROWS)), None, sample_rows.COLUMNS)
+    ways = placing.chosen(config, plan, exchange, NOTHING)
+    model = models.make(config, hold=holding(exchange, ways))
+    traffic = placing.Traffic(model, ways, exchange.size)
     optimizer = optimizers.make(model.trainable_variables, config.training.optimizer)
     take = make_step(model, optimizer, exchange, config)
     numbers = itertools.count(1)
 
     def step(batch: Batch) -> None:
         stepped = take(batch, tf.constant(next(numbers), tf.int64), tf.constant(NO_SIGNALS))
-        float(stepped.weight)  # as training does, which looks at what came out before it goes on
+        traffic.add(stepped.rows)  # as training does, which looks at what came out before it goes on
 
-    return step, _read(config, exchange)
+    def sent() -> float:
+        return sum(each["bytes"] for each in traffic.summary().values())
+
+    return Measured(step, _read(config, exchange, plan), sent)
 
 
-def _read(config: Config, exchange: Exchange) -> Iterator[Batch]:
+def bytes_of_ids(config: Config) -> float:
+    """Bytes that one of two ranks sends of a batch when each id has a row of the gradient, as `tf.gather`'s has.
+
+    Horovod gathers values and indices of such gradients as they are; the mean over the first batches.
+    """
     plan = make_plan(str(sample_rows.made_in(ROWS)), None, sample_rows.COLUMNS)
+    table_of, batches = schema.tables_of(config), _read(config, Alone(), plan)
+    of_batch = [
+        sum(
+            int(tf.math.count_nonzero(batch[column] >= 0)) * (4 * config.embeddings[table].dim + 8)
+            for column, table in table_of.items()
+        )
+        for batch in itertools.islice(batches, RESIDENT)
+    ]
+    return sum(of_batch) / len(of_batch)
+
+
+def _read(config: Config, exchange: Exchange, plan: ReadingPlan) -> Iterator[Batch]:
     for number in itertools.count():
         epoch = Epoch(plan, ranks=exchange.size, batch_size=config.training.batch_size, seed=1,
                       position=Position(epoch=number))  # fmt: skip
         yield from to_tf_dataset(epoch, schema.training_columns(config), rank=exchange.rank)
 
 
-def towers(config: Config, _exchange: Exchange) -> tuple[Step, Iterator[Batch]]:
+def towers(config: Config, _exchange: Exchange, by_inputs: bool = False) -> Measured:
     """Two MLPs alone, written as plainly as TensorFlow allows."""
     width, dtype = models.make(config).width, tf.as_dtype(config.model.precision)
     widths = (width, *config.model.towers, 1)
@@ -117,6 +160,7 @@ def towers(config: Config, _exchange: Exchange) -> tuple[Step, Iterator[Batch]]:
     @tf.function(autograph=False)
     def step(batch: Batch) -> tf.Tensor:
         with tf.GradientTape() as tape:
+            tape.watch(batch["x"])
             logits = []
             for tower in variables:
                 x = tf.cast(batch["x"], dtype)
@@ -126,17 +170,27 @@ def towers(config: Config, _exchange: Exchange) -> tuple[Step, Iterator[Batch]]:
                 logits.append(tf.cast(x[:, 0], tf.float32))
             losses = [tf.nn.sigmoid_cross_entropy_with_logits(batch["y"], logit) for logit in logits]
             loss = tf.reduce_mean(tf.add_n(losses))
-        for variable, accumulator, gradient in zip(flat, sums, tape.gradient(loss, flat), strict=True):
+        *gradients, by_x = tape.gradient(loss, [*flat, batch["x"]])
+        for variable, accumulator, gradient in zip(flat, sums, gradients, strict=True):
             tf.raw_ops.ResourceApplyAdagradV2(var=variable.handle, accum=accumulator.handle, lr=0.01, epsilon=0.0,
                                               grad=gradient)  # fmt: skip
-        return loss
+        # What nobody asks for is not computed.
+        return loss + tf.reduce_sum(by_x) if by_inputs else loss
 
     rows = config.training.batch_size
     there = [
         {"x": tf.random.normal((rows, width)), "y": tf.cast(tf.random.uniform((rows,)) < 0.04, tf.float32)}
         for _ in range(RESIDENT)
     ]
-    return lambda batch: float(step(batch)), itertools.cycle(there)
+    return Measured(lambda batch: float(step(batch)), itertools.cycle(there), lambda: 0.0)
+
+
+MEASURED: dict[str, Callable[[Config, Exchange], Measured]] = {
+    "towers": towers,
+    "towers_with_inputs": partial(towers, by_inputs=True),
+    "resident": resident,
+    "parquet": parquet,
+}
 
 
 if __name__ == "__main__":

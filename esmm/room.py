@@ -1,0 +1,82 @@
+"""Memory for a model: how many of Spark's Python workers can have it at once, each with a copy of its own.
+
+    SparkSession.builder.config(map=settings | room.settings(config, version, settings))
+
+A worker that scores holds the whole model. Where not as many fit as there are cores, fewer tasks run at once, by
+`spark.task.cpus`; TensorFlow then has those cores of a task. Where not even one fits, the job ends before any row is
+scored. What there is for workers is `spark.executor.pyspark.memory` where that is set, else what Spark leaves beside
+the JVM, `spark.executor.memoryOverhead`; on one machine, the memory that is free. Where nothing says it, nothing is
+checked.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+
+import psutil
+import structlog
+from pyspark import SparkConf
+
+from esmm import versions
+from esmm.config import Config
+from esmm.errors import DataError
+
+log = structlog.get_logger()
+
+WORKER = 2**30
+"""Bytes of a worker besides the model: Python, TensorFlow, and the batches that it works on."""
+
+_UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def settings(config: Config, version: str, given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a session that scores with a model is to have set; nothing where each core can have the model.
+
+    `given` are settings of the session that spark-submit does not know. Raises DataError where the memory is too little
+    for one worker.
+    """
+    conf = dict(SparkConf().getAll()) | dict(given or {})
+    needed = versions.manifest(config.scoring.models, version).facts.get("bytes", 0) + WORKER
+    cores, memory = _cores(conf), _memory(conf)
+    if memory is None:
+        return {}
+    at_once = min(cores, memory // needed)
+    if at_once < 1:
+        raise DataError(f"{config.scoring.models}/{version}", expected=f"{needed / 2**30:.1f} GiB for a worker",
+                        found=f"{memory / 2**30:.1f} GiB")  # fmt: skip
+    cpus = max(math.ceil(cores / at_once), int(conf.get("spark.task.cpus", 1)))
+    if cpus > 1:
+        log.info("fewer tasks at once, for the model's size", model_gib=f"{needed / 2**30:.1f}", cores=cores,
+                 tasks=cores // cpus, memory_gib=f"{memory / 2**30:.1f}")  # fmt: skip
+    return {"spark.task.cpus": str(cpus)} if cpus > 1 else {}
+
+
+def _cores(conf: Mapping[str, str]) -> int:
+    """Of a process that runs tasks."""
+    master = conf.get("spark.master", "local[*]")
+    if (found := re.fullmatch(r"local(\[(\d+|\*)(,\d+)?\])?", master)) is not None:
+        given = found.group(2) or "1"
+        return psutil.cpu_count() or 1 if given == "*" else int(given)
+    if (found := re.fullmatch(r"local-cluster\[\d+,(\d+),\d+\]", master)) is not None:
+        return int(found.group(1))
+    return int(conf.get("spark.executor.cores", 1))
+
+
+def _memory(conf: Mapping[str, str]) -> int | None:
+    """For the workers of a process that runs tasks, in bytes; None where nobody says it."""
+    if conf.get("spark.master", "local[*]").startswith("local"):
+        return psutil.virtual_memory().available
+    for key in ("spark.executor.pyspark.memory", "spark.executor.memoryOverhead"):
+        if key in conf:
+            return _bytes(conf[key])
+    return None
+
+
+def _bytes(size: str) -> int:
+    """Of Spark's own way of writing sizes; a number alone is MiB.
+
+    >>> _bytes("2g"), _bytes("512")
+    (2147483648, 536870912)
+    """
+    number, unit = re.fullmatch(r"(\d+)([bkmgt]?)b?", size.strip().lower()).groups()  # type: ignore[union-attr]
+    return int(number) * _UNITS[unit or "m"]

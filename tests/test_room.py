@@ -1,0 +1,57 @@
+"""How many workers a model leaves room for."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from esmm import room, versions
+from esmm.config import Config
+from esmm.errors import DataError
+
+GIB = 2**30
+KUBERNETES = {"spark.master": "k8s://https://host:6443", "spark.executor.cores": "8"}
+
+
+@pytest.fixture
+def version(config: Config, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model of 3 GiB, as its manifest has it: 4 GiB a worker."""
+    versions.put(
+        config.scoring.models,
+        version := versions.new_version(),
+        tmp_path_factory.mktemp("empty"),
+        {"bytes": 3 * GIB},
+    )
+    return version
+
+
+@pytest.mark.parametrize(("given", "cpus"), [
+    ({"spark.executor.pyspark.memory": "32g"}, None),
+    ({"spark.executor.pyspark.memory": "31g"}, "2"),  # 7 would fit, 4 times 2 cores run
+    ({"spark.executor.pyspark.memory": "8192"}, "4"),
+    ({"spark.executor.pyspark.memory": "8g", "spark.executor.memoryOverhead": "64g"}, "4"),
+    ({"spark.executor.memoryOverhead": "4096m"}, "8"),
+    ({"spark.executor.memoryOverhead": "64g", "spark.task.cpus": "2"}, "2"),
+    ({}, None),  # nobody says
+])  # fmt: skip
+def test_as_many_tasks_at_once_as_fit(
+    config: Config, version: str, given: dict[str, str], cpus: str | None
+) -> None:
+    with capture_logs() as lines:
+        found = room.settings(config, version, KUBERNETES | given)
+    assert found == ({} if cpus is None else {"spark.task.cpus": cpus})
+    assert [line["tasks"] for line in lines] == ([] if cpus is None else [8 // int(cpus)])
+
+
+@pytest.mark.parametrize(("master", "cpus"), [
+    ("local[2]", None), ("local[8]", "4"), ("local[6,3]", "3"), ("local", None), ("local-cluster[3,4,1024]", "2"),
+])  # fmt: skip
+def test_one_machine_has_what_is_free(
+    config: Config, version: str, monkeypatch: pytest.MonkeyPatch, master: str, cpus: str | None
+) -> None:
+    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 9 * GIB}))
+    found = room.settings(config, version, {"spark.master": master})
+    assert found == ({} if cpus is None else {"spark.task.cpus": cpus})
+
+
+def test_no_room_for_one_is_an_error(config: Config, version: str) -> None:
+    with pytest.raises(DataError, match=rf"{version}: expected 4.0 GiB for a worker, found 3.9 GiB$"):
+        room.settings(config, version, KUBERNETES | {"spark.executor.pyspark.memory": "4000m"})
