@@ -55,7 +55,7 @@ def test_a_batchs_rows_are_gathered_once() -> None:
         "item": tf.constant([7, -1, 9], tf.int64),
         "clicked": tf.constant([[9, 9, -1], [4, -1, -1], [-1, -1, -1]], tf.int64),
     }
-    rows, places = table.look_up(batch)
+    rows, places, _ = table.look_up(batch)
     row = {one: plain.bucket(one, 1000) for one in (7, 9, 4)}
     assert rows.indices_u.numpy().tolist() == [row[7], row[9], row[4]]
     np.testing.assert_array_equal(rows.values_ud, table.weights.numpy()[list(row.values())])
@@ -65,7 +65,7 @@ def test_a_batchs_rows_are_gathered_once() -> None:
 
 def test_ids_that_share_a_row_share_its_place() -> None:
     table = tables.EmbeddingTable("item", Embedding(rows=1, dim=2), ["item"], 1, F64)
-    rows, places = table.look_up({"item": tf.constant([5, 6, -1], tf.int64)})
+    rows, places, _ = table.look_up({"item": tf.constant([5, 6, -1], tf.int64)})
     assert rows.indices_u.numpy().tolist() == [0]
     assert places["item"].numpy().tolist() == [[0], [0], [-1]]
 
@@ -195,3 +195,19 @@ def test_variables_depend_on_the_seed_and_their_names_alone() -> None:
     assert scoped.name == "scope/a:0"
     assert abs(np.corrcoef(one.ravel(), scoped.numpy().ravel())[0, 1]) < 0.2
     assert abs(np.corrcoef([one.ravel(), other_seed.ravel(), other_name.ravel()]) - np.eye(3)).max() < 0.2
+
+
+def test_in_bfloat16_hidden_layers_alone_are_rounded_and_only_in_training() -> None:
+    """A sum of 256 and 1 needs nine bits: bfloat16 has eight, so that the 1 is lost there, and nowhere else."""
+    tower = towers.Tower("ctr", 1, (1,), seed=1, dtype=tf.float32, precision="bfloat16")
+    for variable in tower.variables:
+        variable.assign(tf.ones_like(variable))
+    x, seed = tf.constant([[256.0], [2.0]]), tf.constant([3, 4], tf.int64)
+    assert tower(x).numpy().tolist() == [258.0, 4.0]
+    trained = tower(x, seed)
+    assert trained.dtype == tf.float32
+    assert trained.numpy().tolist() == [257.0, 4.0]
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(tower(x, seed))
+    gradients = tape.gradient(total, tower.trainable_variables)
+    assert {gradient.dtype for gradient in gradients} == {tf.float32}

@@ -1,0 +1,85 @@
+"""Which table is held in which way, and what that makes ranks send."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from esmm import config as configs
+from esmm import models, placing, schema
+from esmm.config import Config
+from esmm.distributed.exchange import Alone
+from esmm.errors import DataError
+from esmm.fitted import NOTHING
+from esmm.layers.ways import sent
+from esmm.plan import ReadingPlan, make_plan
+from tests import synthetic
+
+
+def ranks(size: int) -> Any:
+    """One of so many, that gets what rank 0 has."""
+    return SimpleNamespace(rank=0, size=size, broadcast_object=lambda value: value)
+
+
+def planned(config: Config) -> ReadingPlan:
+    return make_plan(config.samples.table, None, schema.training_columns(config))
+
+
+@pytest.mark.parametrize(("way", "expected"), [
+    ("dense", 1.5 * 4 * 1000 * 17),  # 2 · 3/4 of the table and its counts
+    ("sparse", 3 * 200 * (64 + 8)),  # to each of the others: 16 floats and an index a row
+    ("sharded", 0.75 * 200 * (2 * 64 + 8)),  # 3/4 of the rows are elsewhere: an index and 16 floats each way
+])  # fmt: skip
+def test_bytes_of_four_ranks_with_200_rows_of_1000_in_use(way: str, expected: float) -> None:
+    assert sent(way, 4, rows=1000, dim=16, in_use=200) == expected
+    assert sent(way, 1, rows=1000, dim=16, in_use=200) == 0
+
+
+def test_rows_in_use_are_counted_once_whatever_the_column(values: dict[str, Any]) -> None:
+    values["embeddings"]["pair"] = {"rows": 1000, "dim": 4}
+    values["features"]["pair"] = {"kind": "cross", "of": ["segment", "hour"], "embedding": "pair"}
+    config = configs.parse(values)
+    batch = synthetic.columns(config, 60)
+    found = placing.rows_in_use(config, batch)
+    items = {*batch["item"].tolist(), *batch["clicked_item"].ravel().tolist()}
+    assert found["item"] == len(items)
+    assert found["pair"] == len(set(zip(batch["segment"].tolist(), batch["hour"].tolist(), strict=True)))
+
+
+def test_tables_are_held_by_size_density_or_as_the_config_says(values: dict[str, Any]) -> None:
+    """One batch of 128 uses about 50 ids a table: most rows of 60, few of 100,000; 3 GB is above the limit."""
+    values["embeddings"] |= {
+        "seller": {"rows": 60, "dim": 4}, "brand": {"rows": 100_000, "dim": 4}, "category": {"rows": 60, "dim": 4,
+        "held": "sparse"}, "user": {"rows": 50_000_000, "dim": 8}, "context": {"rows": 60, "dim": 4, "held": "sharded"},
+    }  # fmt: skip
+    values["training"]["shard_above_gib"] = 2.9
+    config = configs.parse(values)
+    synthetic.publish(config, [100, 100])
+    found = placing.chosen(config, planned(config), ranks(2), NOTHING)
+    assert {name: found[name] for name in ("seller", "brand", "category", "user", "context")} == {
+        "seller": "dense", "brand": "sparse", "category": "sparse", "user": "sharded", "context": "sharded",
+    }  # fmt: skip
+    values["training"]["shard_above_gib"] = 3.0  # 50 million × 8 floats, and as many sums: 2.98 GiB
+    assert placing.chosen(configs.parse(values), planned(config), ranks(2), NOTHING)["user"] == "sparse"
+
+
+def test_samples_that_cannot_be_read_are_one_error(config: Config) -> None:
+    table = synthetic.publish(config, [60])
+    plan = planned(config)
+    file = Path(table.path, table.manifest(synthetic.DAY).files[0].path)
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(DataError, match=r"part-0.parquet: expected a readable Parquet file"):
+        placing.chosen(config, plan, Alone(), NOTHING)
+
+
+def test_traffic_is_the_mean_over_steps(config: Config) -> None:
+    model = models.make(config)
+    ways = dict.fromkeys(config.embeddings, "sparse")
+    traffic = placing.Traffic(model, ways, ranks=2)
+    for used in (10, 20):
+        traffic.add({name: tf.constant(used) for name in config.embeddings})
+    assert traffic.summary()["item"] == {"way": "sparse", "rows": 15.0, "bytes": 15 * (4 * 4 + 8)}
+    assert np.isclose(traffic.summary()["seller"]["bytes"], 15 * (4 * 4 + 8))
