@@ -1,7 +1,7 @@
-"""Pairs to score, to rows with the model's features, as they stood at a time.
+"""Pairs to score, to the model's features, as they stood at a time: the user's once a user, all others once a pair.
 
-    candidates (user, item) ─┐
-    logs ─ 02 ─▶ a request a user, as of the time ─ 07, once a list ─▶ 11 ─ 08 ─▶ rows of features
+    candidates (user, item) ─┬─▶ a request a user ─ 07, once a list ─ 08 ─▶ users, the columns of schema.user_columns
+                             └─▶ 11, a request a pair ─ 08 ─▶ rows, all others
 
 The lists are those of a request at that very time, made by the statements that made the training samples.
 A feature of the exposure, which a candidate has not had yet, comes from a column of the candidates if there
@@ -9,6 +9,7 @@ is one of its name, else from its at_scoring in the config.
 """
 
 import datetime as dt
+from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -19,23 +20,47 @@ from esmm.days import micros
 from esmm.errors import ConfigError, DataError
 
 
+class Candidates(NamedTuple):
+    """What there is to score."""
+
+    users: DataFrame
+    """A row a user: `user_id`, and the columns of `esmm.schema.user_columns`."""
+    rows: DataFrame
+    """A row a pair: all other columns of `esmm.schema`, `user_id` among them, and, in `passthrough`, its own ids and
+    what the config says."""
+
+
 def described(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFrame:
-    """The candidates with the columns of `esmm.schema` and, in `passthrough`, their own ids and what the config says.
+    """The candidates with all columns of `esmm.schema`, and `passthrough`; raises as `by_user` does."""
+    users, rows = by_user(spark, config, as_of)
+    names = [column.name for column in schema.sample_columns(config)]
+    return rows.join(users, "user_id").select(*names, schema.DAY, "passthrough")
+
+
+def by_user(spark: SparkSession, config: Config, as_of: dt.datetime) -> Candidates:
+    """The candidates, and their users beside them.
 
     Raises DataError where the candidates are missing or empty, where one has no user or item, and where their ids
     are of another kind than the logs'; ConfigError where the config has no value for scoring, or one of no use.
     """
     logs = views.open_logs(spark, config)
-    views.register_entities(spark, config, logs["exposure"])
     at = micros(as_of)
     views.register_events(spark, config, logs, at, at)
     raw = _raw_candidates(spark, config, logs["exposure"])
     raw.createOrReplaceTempView("raw_candidates")
-    users = raw.select("user_id").distinct().withColumn("at", F.lit(at))
-    features.with_lists(spark, config, requests(users)).createOrReplaceTempView("user_lists")
-    candidates = statements.run(spark, "11_candidates")
-    known = features.with_statistics(spark, config, candidates)
-    return features.described(spark, config, known, scoring=True)
+    of_users, of_rows = _parts(config)
+
+    views.register_entities(spark, of_users, logs["exposure"])
+    users = requests(raw.select("user_id").distinct().withColumn("at", F.lit(at)))
+    users = features.with_statistics(spark, of_users, features.with_lists(spark, of_users, users))
+    users = features.described(spark, of_users, users, scoring=True)
+
+    views.register_entities(spark, of_rows, logs["exposure"])
+    rows = statements.run(spark, "11_candidates", {"as_of": at})
+    rows = features.with_statistics(spark, of_rows, rows)
+    rows = features.described(spark, of_rows, rows, scoring=True)
+    own = [column.name for column in schema.user_columns(config)]
+    return Candidates(users.select("user_id", *own), rows.drop(*own))
 
 
 def requests(users: DataFrame) -> DataFrame:
@@ -54,6 +79,20 @@ def requests(users: DataFrame) -> DataFrame:
         F.array().alias("lists"),
         F.lit(None).alias("passthrough"),
     )  # fmt: skip
+
+
+def _parts(config: Config) -> tuple[Config, Config]:
+    """The config of what users have, and that of what pairs have: neither computes what only the other needs."""
+    of_user, sources = schema.user_statistics(config), schema.sourced_features(config)
+    others = {name: statistic for name, statistic in config.statistics.items() if name not in of_user}
+    entities = {entity for behaviour in config.lists.values() for entity in behaviour.entities}
+    users = {name: sources[name] for name in sources if name in schema.user_features(config) | entities}
+    rows = {name: feature for name, feature in sources.items() if not feature.source.startswith("users.")}
+    logs = required(config.logs, "logs").model_copy(update={"users": None})
+    return (
+        config.model_copy(update={"features": users, "statistics": of_user}),
+        config.model_copy(update={"features": rows, "statistics": others, "lists": {}, "logs": logs}),
+    )
 
 
 def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input) -> DataFrame:

@@ -4,6 +4,7 @@
     predict = load(config.scoring.models, version)
     predict({"seller": [7, -1], "clicked_seller": [[9, -1], [-1, -1]], …})
     # {"pctr": [0.31, 0.12], "pcvr": [0.08, 0.05], "pctcvr": [0.025, 0.006]}, float32
+    predict({"seller": [7, -1], "clicked_seller": [[9, -1]], "user_of_row": [0, 0], …})    # two rows of one user
 
 Hashing, pooling and towers are in the graph: serving takes TensorFlow and no code of this project's.
 """
@@ -22,13 +23,16 @@ from esmm import bundles, versions
 from esmm.config import Config
 from esmm.errors import DataError
 from esmm.models import Model
-from esmm.schema import Column, feature_columns
+from esmm.schema import USER_OF_ROW, Column, feature_columns
 
 if TYPE_CHECKING:
     from esmm.calibration import Calibration
     from esmm.distributed.exchange import Exchange
 
 log = structlog.get_logger()
+
+BY_ROW, BY_USER = "serving_default", "by_user"
+"""The signatures: all columns by row, and those of `esmm.schema.user_columns` once a user."""
 
 _PACKAGES = ("tensorflow-cpu", "horovod", "petastorm", "pyarrow", "numpy")
 
@@ -40,16 +44,21 @@ class Predictor:
         self.facts = facts
         """What the manifest states: the config, the columns, days, rows, metrics, packages."""
         self._loaded = tf.saved_model.load(str(directory))  # the function alone does not keep its variables
-        self._serve = self._loaded.signatures["serving_default"]
-        _, self._inputs = self._serve.structured_input_signature
+        self._serve = dict(self._loaded.signatures)
+        self.inputs = {name: serve.structured_input_signature[1] for name, serve in self._serve.items()}
+        """Column to its TensorSpec, by signature."""
 
     def __call__(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """pctr, pcvr and pctcvr, float32 [rows], of the rows of some columns.
 
         A scalar column is an array [rows], a list [rows, length]; columns that the model does not take are left
-        out. Raises DataError, naming the column, where one is missing or has another shape.
+        out. With `user_of_row` among them, int64 [rows], the columns of `esmm.schema.user_columns` are of users in
+        place of rows, and it says by place which user a row is of.
+        Raises DataError, naming the column, where one is missing or has another shape.
         """
-        found = self._serve(**{name: _tensor(columns, name, spec) for name, spec in self._inputs.items()})
+        signature = BY_USER if USER_OF_ROW in columns else BY_ROW
+        tensors = {name: _tensor(columns, name, spec) for name, spec in self.inputs[signature].items()}
+        found = self._serve[signature](**tensors)
         return {name: tensor.numpy() for name, tensor in found.items()}
 
 
@@ -65,7 +74,8 @@ def export(
 
     Its signature `serving_default` takes the columns of `esmm.schema.feature_columns` by name, [None] or
     [None, length] of their types, and gives pctr, pcvr and pctcvr, float32 [None]: as calibrated, where a calibration
-    is given, whose knots are then constants of the graph. Nothing is dropped out.
+    is given, whose knots are then constants of the graph. Nothing is dropped out. The signature `by_user` takes
+    `user_of_row`, int64 [None], besides, and gives the same where the user's columns come once a user.
     The manifest states `facts` and, beside them, the config with its digest, the columns, the packages and the bytes
     that the variables take in memory.
 
@@ -97,9 +107,13 @@ def export(
 
 
 def _save(served: "_Served", config: Config, directory: Path) -> None:
-    specs = {column.name: _spec(column) for column in feature_columns(config)}
-    signature = served.serve.get_concrete_function(**specs)
-    tf.saved_model.save(served, str(directory), signatures=signature)
+    by_row = {column.name: _spec(column) for column in feature_columns(config)}
+    by_user = by_row | {USER_OF_ROW: tf.TensorSpec((None,), tf.int64, name=USER_OF_ROW)}
+    signatures = {
+        BY_ROW: served.serve.get_concrete_function(**by_row),
+        BY_USER: served.serve.get_concrete_function(**by_user),
+    }
+    tf.saved_model.save(served, str(directory), signatures=signatures)
 
 
 def _put_parts(

@@ -36,6 +36,10 @@ DAY = "ds"
 """The partition column of every table: the day, as YYYY-MM-DD."""
 
 
+USER_OF_ROW = "user_of_row"
+"""Beside columns of which some have one value a user: the place of each row's user among these."""
+
+
 class Role(Enum):
     """What a column is for."""
 
@@ -166,10 +170,52 @@ def feature_columns(config: Config) -> tuple[Column, ...]:
     return tuple(columns)
 
 
+def user_features(config: Config) -> frozenset[str]:
+    """The features, crosses too, that depend on the user alone: its id, and what its own log says."""
+    sources = {name: feature.source for name, feature in sourced_features(config).items()}
+    own = {
+        name
+        for name, source in sources.items()
+        if source == "exposures.user_id" or source.startswith("users.")
+    }
+    crosses = {
+        name
+        for name, feature in config.features.items()
+        if isinstance(feature, CrossFeature) and own.issuperset(feature.of)
+    }
+    return frozenset(own | crosses)
+
+
+def user_statistics(config: Config) -> dict[str, Statistic]:
+    """The statistics that are of the user alone."""
+    own = user_features(config)
+    return {name: statistic for name, statistic in config.statistics.items() if own.issuperset(statistic.by)}
+
+
+def user_columns(config: Config) -> tuple[Column, ...]:
+    """Of `feature_columns`, those that are the same in all candidates of a user: its features, statistics and lists.
+
+    The clock is the request's, and what bags are of only those know who bring the samples: these are the rows' own.
+    """
+    own = set(user_features(config))
+    for name, statistic in user_statistics(config).items():
+        own |= {column.name for column in _columns_of(name, statistic)}
+    for name, behaviour in config.lists.items():
+        own |= {list_column(name, behaviour, entity).name for entity in behaviour.entities}
+        own.add(list_weight_column(name, behaviour).name)
+    return tuple(column for column in feature_columns(config) if column.name in own)
+
+
+def row_columns(config: Config) -> tuple[Column, ...]:
+    """Of `feature_columns`, those that `user_columns` leaves."""
+    of_user = user_columns(config)
+    return tuple(column for column in feature_columns(config) if column not in of_user)
+
+
 def sample_columns(config: Config) -> tuple[Column, ...]:
     """All columns of a sample, in the order in which they are written; raises ConfigError on equal names."""
     columns = (*KEYS, *LABELS, WEIGHT, *feature_columns(config))
-    names = [column.name for column in columns] + [DAY]
+    names = [column.name for column in columns] + [DAY, USER_OF_ROW]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(

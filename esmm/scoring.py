@@ -1,7 +1,8 @@
 """Candidates to scores: the model's probabilities, as columns of a Spark DataFrame and as a published day.
 
-    scored = with_predictions(rows, config, version)     # rows + pctr, pcvr, pctcvr (float)
-    score(spark, config, day, as_of, version)            # candidates to the day's partition of the table
+    scored = with_predictions(rows, config, version)              # rows + pctr, pcvr, pctcvr (float)
+    scored = predictions_by_user(users, rows, config, version)    # the same, where users come beside their rows
+    score(spark, config, day, as_of, version)                     # candidates to the day's partition of the table
 
 TensorFlow is loaded where the rows are, inside the Python workers, once each: the driver and Spark's worker
 daemon, which forks, never import it. Rows go there and back as Arrow's record batches: no row, and no list of a
@@ -10,8 +11,9 @@ row, is ever a Python object.
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +22,16 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from esmm import candidates, ranking, schema, storage, tables, versions
+from esmm.by_user import groups, stream
 from esmm.config import Config
 from esmm.errors import DataError
 from esmm.padding import to_array
 from esmm.publish import Manifest, new_run
-from esmm.schema import PREDICTIONS
+from esmm.schema import PREDICTIONS, USER_OF_ROW, Column
+
+Batches = Iterator[pa.RecordBatch]
+
+_PREDICTED = [T.StructField(name, T.FloatType(), False) for name in PREDICTIONS]
 
 Predict = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -37,11 +44,27 @@ def with_predictions(
     With `keep`, only these columns of the rows stay: what a worker does not send back costs nothing.
     """
     kept = list(rows.columns if keep is None else keep)
-    columns = [column.name for column in schema.feature_columns(config)]
-    sent = rows.select(*dict.fromkeys([*kept, *columns]))
-    predictions = [T.StructField(name, T.FloatType(), False) for name in PREDICTIONS]
-    made = T.StructType([*rows.select(*kept).schema.fields, *predictions])
-    return sent.mapInArrow(_scorer(config, version, kept), made)
+    sent = rows.select(*dict.fromkeys([*kept, *_names(schema.feature_columns(config))]))
+    made = T.StructType([*rows.select(*kept).schema.fields, *_PREDICTED])
+    return sent.mapInArrow(_scorer(config, version, partial(_answers, config, kept)), made)
+
+
+def predictions_by_user(
+    users: DataFrame, rows: DataFrame, config: Config, version: str, keep: Sequence[str]
+) -> DataFrame:
+    """Columns of users and rows, and pctr, pcvr and pctcvr: what the user alone decides is computed once a user.
+
+    Users have a `user_id` and the columns of `esmm.schema.user_columns`, rows a `user_id` and all others. Rows come
+    without an order; each has a user.
+    """
+    users = users.select("user_id", *_names(schema.user_columns(config)))
+    kept = [name for name in keep if name not in users.columns]
+    rows = rows.select("user_id", *dict.fromkeys([*kept, *_names(schema.row_columns(config))]))
+    fields = {field.name: field for field in (*users.schema, *rows.schema)}
+    made = T.StructType([*(fields[name] for name in keep), *_PREDICTED])
+    return stream(users, rows).mapInArrow(
+        _scorer(config, version, partial(_answers_by_user, config, keep)), made
+    )
 
 
 def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime, version: str) -> Manifest:
@@ -53,8 +76,8 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
     check_model(config, version)
     table, run = tables.scores(config, spark), new_run()
     with table.claimed([day], run):
-        rows = candidates.described(spark, config, as_of)
-        scored = with_predictions(rows, config, version, keep=ranking.needed(config))
+        users, rows = candidates.by_user(spark, config, as_of)
+        scored = predictions_by_user(users, rows, config, version, keep=ranking.needed(config))
         ranked = ranking.ranked(spark, config, scored, day=day, as_of=as_of, version=version)
         try:
             ranked.write.partitionBy(schema.DAY).parquet(table.stage(run))
@@ -83,22 +106,52 @@ def check_model(config: Config, version: str) -> None:
 
 
 def _scorer(
-    config: Config, version: str, kept: Sequence[str]
-) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """From record batches with the model's columns to such with `kept` and the predictions."""
-    models, batch_size, options = config.scoring.models, config.scoring.batch_size, config.storage
-    columns = schema.feature_columns(config)
+    config: Config, version: str, answers: Callable[[Predict, Batches], Batches]
+) -> Callable[[Batches], Batches]:
+    """What a worker does: `answers`, with the model."""
+    models, options = config.scoring.models, config.storage
 
-    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def score(batches: Batches) -> Batches:
         storage.configure(options)
-        model = _model(models, version)
-        for batch in batches:
-            arrays = {column.name: to_array(batch.column(column.name), column) for column in columns}
-            found = predict_in_batches(model, arrays, batch_size)
-            made = [*(batch.column(name) for name in kept), *(pa.array(found[name]) for name in PREDICTIONS)]
-            yield pa.RecordBatch.from_arrays(made, [*kept, *PREDICTIONS])
+        yield from answers(_model(models, version), batches)
 
     return score
+
+
+def _answers(config: Config, kept: Sequence[str], model: Predict, batches: Batches) -> Batches:
+    """From record batches with the model's columns to such with `kept` and the predictions."""
+    columns = schema.feature_columns(config)
+    for batch in batches:
+        found = predict_in_batches(model, _arrays(batch, columns), config.scoring.batch_size)
+        yield _record_batch({name: batch.column(name) for name in kept}, found)
+
+
+def _answers_by_user(config: Config, kept: Sequence[str], model: Predict, batches: Batches) -> Batches:
+    """The same from those of `esmm.by_user.stream`; `kept` are columns of users and of rows."""
+    of_user, of_row = schema.user_columns(config), schema.row_columns(config)
+    for users, rows, user_of_row in groups(batches):
+        by_row = _arrays(rows, of_row) | {USER_OF_ROW: user_of_row}
+        found = predict_in_batches(model, by_row, config.scoring.batch_size, _arrays(users, of_user))
+        passed = {
+            name: rows.column(name)
+            if name in rows.schema.names
+            else users.column(name).take(pa.array(user_of_row))
+            for name in kept
+        }
+        yield _record_batch(passed, found)
+
+
+def _arrays(batch: pa.RecordBatch, columns: Iterable[Column]) -> dict[str, np.ndarray]:
+    return {column.name: to_array(batch.column(column.name), column) for column in columns}
+
+
+def _record_batch(kept: Mapping[str, pa.Array], found: Mapping[str, np.ndarray]) -> pa.RecordBatch:
+    columns = {**kept, **{name: pa.array(found[name]) for name in PREDICTIONS}}
+    return pa.RecordBatch.from_arrays([*columns.values()], [*columns])
+
+
+def _names(columns: Iterable[Column]) -> list[str]:
+    return [column.name for column in columns]
 
 
 @lru_cache(maxsize=1)
@@ -115,14 +168,26 @@ def _model(models: str, version: str) -> Predict:
 
 
 def predict_in_batches(
-    model: Predict, arrays: Mapping[str, np.ndarray], batch_size: int
+    model: Predict,
+    arrays: Mapping[str, np.ndarray],
+    batch_size: int,
+    users: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
-    """The model's predictions, float32 [rows] each, made of batches of about equal size, at most `batch_size`."""
+    """The model's predictions, float32 [rows] each, made of batches of about equal size, at most `batch_size`.
+
+    What is the same for all rows of a user may be in `users` instead, once a user; then `user_of_row` is there, too,
+    and ascends.
+    """
     rows = len(next(iter(arrays.values())))
     ends = np.linspace(0, rows, -(-rows // batch_size) + 1).astype(int)
-    parts = [
-        model({name: array[start:end] for name, array in arrays.items()}) for start, end in pairwise(ends)
-    ]
+    parts = []
+    for start, end in pairwise(ends):
+        part = {name: array[start:end] for name, array in arrays.items()}
+        if users:
+            first, last = part[USER_OF_ROW][[0, -1]]
+            part |= {name: array[first : last + 1] for name, array in users.items()}
+            part[USER_OF_ROW] = part[USER_OF_ROW] - first
+        parts.append(model(part))
     return {
         name: np.concatenate([part[name] for part in parts] or [np.empty(0, "float32")])
         for name in PREDICTIONS

@@ -1,6 +1,6 @@
--- Grain: one row a pair of user and item to score, as a request with its user's lists.
--- In: raw_candidates: user_id, item_id, features, passthrough; user_lists, one row a user.
--- A pair that comes twice is scored once.
+-- Grain: one row a pair of user and item to score, as a request.
+-- In: raw_candidates: user_id, item_id, features, passthrough; :as_of (microseconds).
+-- A pair that comes twice is scored once. Lists are the user's alone: no pair has them here.
 with
 
 numbered as (
@@ -11,18 +11,17 @@ numbered as (
 )
 
 select
-    user_lists.exposure_id,
-    numbered.user_id,
-    numbered.item_id,
-    user_lists.exposed_at,
-    user_lists.known_until,
-    user_lists.click,
-    user_lists.purchase,
-    user_lists.weight,
-    numbered.features,
+    user_id as exposure_id,
+    user_id,
+    item_id,
+    :as_of as exposed_at,
+    :as_of as known_until,
+    cast(0 as tinyint) as click,
+    cast(0 as tinyint) as purchase,
+    cast(1.0 as float) as weight,
+    features,
     array() as statistics,
-    user_lists.lists,
-    numbered.passthrough
+    array() as lists,
+    passthrough
 from numbered
-inner join user_lists on numbered.user_id = user_lists.user_id
-where numbered.copy = 1
+where copy = 1

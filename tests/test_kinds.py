@@ -127,7 +127,9 @@ def test_the_exported_model_takes_columns_alone_and_gives_the_same(config: Confi
     version = export.export(model, config, config.scoring.models, {})
     samples = synthetic.columns(config, 100)
     predict = export.load(config.scoring.models, version)
-    assert set(predict._inputs) == {column.name for column in schema.feature_columns(config)}
+    assert set(predict.inputs["serving_default"]) == {
+        column.name for column in schema.feature_columns(config)
+    }
     tensors = synthetic.tensors(samples)
     expected = model.predictions(model(tensors, model.look_up(tensors)))
     for name, values in predict(samples).items():

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from esmm.config import BehaviourList
+from esmm.layers.grouping import by_row
 from esmm.layers.pooling import Attention, as_shares, pool
 from esmm.layers.tables import Batch, EmbeddingTable, LookUp
 from esmm.schema import list_column, list_weight_column
@@ -30,11 +31,13 @@ class List(tf.Module):
         """`tables` has the table of each entity of the list."""
         super().__init__(name=name)
         self._pooling, self._boost, self._dtype = behaviour.pooling, behaviour.boost, dtype
+        self.meets_candidate = bool(behaviour.boost) or behaviour.pooling == "attention"
+        """Whether what the entries pool to depends on the candidate, too: then it is by row in any batch."""
         self._weight = list_weight_column(name, behaviour).name
-        self._columns = {entity: list_column(name, behaviour, entity).name for entity in behaviour.entities}
+        self.columns = {entity: list_column(name, behaviour, entity).name for entity in behaviour.entities}
         self._attention = {
             entity: Attention(f"attention/{column}", tables[entity].dim, seed, dtype)
-            for entity, column in self._columns.items()
+            for entity, column in self.columns.items()
             if behaviour.pooling == "attention"
         }
 
@@ -43,8 +46,9 @@ class List(tf.Module):
     ) -> list[tf.Tensor]:
         """By entity, in the config's order, what its entries pool to, [b, d]; all arguments are by entity too."""
         weights_bn, pooled = self.weights(batch), []
-        for entity, column in self._columns.items():
-            values_ud, places_bn = look_ups[entity].rows.values_ud, look_ups[entity].places[column]
+        for entity, column in self.columns.items():
+            values_ud, places = look_ups[entity].rows.values_ud, look_ups[entity].places[column]
+            places_bn = self._met(places, batch)
             if self._pooling == "attention":
                 attention = self._attention[entity]
                 pooled.append(attention(values_ud, places_bn, weights_bn, candidates[entity]))
@@ -60,9 +64,16 @@ class List(tf.Module):
         Entities are shared where the ids themselves are equal, not the rows that they are hashed to, and where both
         are there: two absent brands are not the same brand.
         """
-        weights_bn = tf.cast(batch[self._weight], self._dtype)
+        weights_bn = tf.cast(self._met(batch[self._weight], batch), self._dtype)
         for entity, times in self._boost.items():
-            candidate_b1, entries_bn = batch[entity][:, tf.newaxis], batch[self._columns[entity]]
+            candidate_b1, entries_bn = (
+                batch[entity][:, tf.newaxis],
+                self._met(batch[self.columns[entity]], batch),
+            )
             is_shared = (entries_bn == candidate_b1) & (entries_bn >= 0)
             weights_bn *= tf.where(is_shared, tf.constant(times, self._dtype), tf.ones((), self._dtype))
         return weights_bn
+
+    def _met(self, entries: tf.Tensor, batch: Batch) -> tf.Tensor:
+        """A column of the list, or its places, by row where each candidate has to meet the entries."""
+        return by_row(entries, batch) if self.meets_candidate else entries

@@ -46,7 +46,7 @@ class Hidden(tf.Module):
         """
         given = x_bi.dtype
         dtype = given if training_seed is None else self._trained_in
-        x_bi = tf.cast(x_bi, dtype)
+        x_bi = x_bi if dtype == given else tf.cast(x_bi, dtype)  # which would make grouped vectors whole
         for layer, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
             x_bi = x_bi @ tf.cast(kernel, dtype)
             if self.gains:
