@@ -41,7 +41,7 @@ def made_in(directory: Path, seed: int = 0) -> Path:
         random = np.random.default_rng(seed)
         for number in range(FILES):
             samples = pa.table(
-                {column.name: _arrow(values) for column, values in _rows(random, ROWS // FILES)}
+                {column.name: arrow(values) for column, values in _rows(random, ROWS // FILES)}
             )
             pq.write_table(samples, unfinished / f"part-{number}.parquet", row_group_size=ROW_GROUP)
         unfinished.rename(directory)
@@ -50,32 +50,39 @@ def made_in(directory: Path, seed: int = 0) -> Path:
 
 def _rows(random: np.random.Generator, rows: int) -> list[tuple[Column, np.ndarray]]:
     click = random.random(rows) < 0.04
-    lengths = np.clip(random.normal(14.3, 5, rows).round(), 1, LENGTH) * (random.random(rows) >= 0.12)
-    is_there = np.arange(LENGTH) < lengths[:, np.newaxis]
+    is_there = entries(random, rows)
     found = {
         "click": click,
         "purchase": click & (random.random(rows) < 0.02),
         "weight": np.ones(rows),
-        "user": _zipf(random, 1_000_000, rows),
+        "user": zipf(random, 1_000_000, rows),
     }
     for name in NUMBERS:
         found[name] = random.random(rows)
     for name, size in CATEGORICALS.items():
         found[name] = random.integers(0, size, rows)
     for name, size in ENTITIES.items():
-        found[name] = _zipf(random, size, rows)
-        found[f"clicked_{name}"] = np.where(is_there, _zipf(random, size, is_there.shape), ABSENT)
+        found[name] = zipf(random, size, rows)
+        found[f"clicked_{name}"] = np.where(is_there, zipf(random, size, is_there.shape), ABSENT)
         found[f"clicked_{name}_weight"] = is_there * random.uniform(1e-3, 1, is_there.shape)
     return [(column, found[column.name].astype(column.type)) for column in COLUMNS]
 
 
-def _zipf(random: np.random.Generator, size: int, shape: int | tuple[int, ...]) -> np.ndarray:
+def entries(random: np.random.Generator, rows: int) -> np.ndarray:
+    """Which of the entries of each row's list are there, bool [rows, LENGTH]."""
+    lengths = np.clip(random.normal(14.3, 5, rows).round(), 1, LENGTH) * (random.random(rows) >= 0.12)
+    found: np.ndarray = np.arange(LENGTH) < lengths[:, np.newaxis]
+    return found
+
+
+def zipf(random: np.random.Generator, size: int, shape: int | tuple[int, ...]) -> np.ndarray:
     """Ids from 0, of which k is drawn in proportion to 1 / (k + 1)."""
     cumulative = np.cumsum(1 / np.arange(1, size + 1))
     return np.searchsorted(cumulative, random.random(shape) * cumulative[-1])
 
 
-def _arrow(values: np.ndarray) -> pa.Array:
+def arrow(values: np.ndarray) -> pa.Array:
+    """An array, or one of lists, as Arrow has it."""
     if values.ndim == 1:
         return pa.array(values)
     offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * values.shape[1])

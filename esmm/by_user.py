@@ -21,9 +21,9 @@ from pyspark.sql import functions as F
 def stream(users: DataFrame, rows: DataFrame) -> DataFrame:
     """Users and rows, each with a `user_id`, bigint and not below 0, as structs `user` and `row`, one of them null.
 
-    Within a partition each user, of whom there must be one, is followed by its rows.
+    The users' alone keeps the `user_id`. Within a partition each user, of whom there must be one, is followed by its rows.
     """
-    user = F.struct(*(name for name in users.columns if name != "user_id")).alias("user")
+    user = F.struct(*users.columns).alias("user")
     row = F.struct(*(name for name in rows.columns if name != "user_id")).alias("row")
     no_user, no_row = (
         F.lit(None).cast(frame.select(struct).schema[0].dataType)
