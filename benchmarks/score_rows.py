@@ -3,17 +3,16 @@
     directory = made_in(Path("build/bench/score"))     # made once
     config_of(directory)                               # the reference model, and where it is
 
-    all/rows/         every column of every pair, in no order; lists are padded, as those of samples
-    all/candidates/   the same pairs in the same order, without what their users have
-    all/users/        what these have, a row a user; lists are as long as they are
-    warm/             the same of fewer users, for workers to load the model with
-    models/           one version, untrained
+    rows/         every column of every pair, in no order; lists are padded, as those of samples
+    candidates/   the same pairs in the same order, without what their users have
+    users/        what these have, a row a user; lists are as long as they are
+    models/       one version, untrained
 
 Ids, lists and numbers are drawn as those of `benchmarks.sample_rows`.
 """
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from esmm import schema
 from esmm.config import Config, parse
 from esmm.schema import ABSENT, Column
 
-USERS, WARM_USERS, CANDIDATES, FILES = 10_000, 1_000, 100, 5
+USERS, CANDIDATES, FILES = 10_000, 100, 5
 ROWS = USERS * CANDIDATES
 
 _DIMS = {"product": 64, "seller": 32, "brand": 32, "category_1": 32, "category_2": 10}
@@ -85,19 +84,18 @@ def made_in(directory: Path, seed: int = 0) -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         config, random = config_of(unfinished), np.random.default_rng(seed)
         export(models.make(config), config, config.scoring.models, {})
-        for name, users in (("all", USERS), ("warm", WARM_USERS)):
-            _write(unfinished / name, config, users, random)
+        _write(unfinished, config, random)
         unfinished.rename(directory)
     return directory
 
 
-def _write(directory: Path, config: Config, users: int, random: np.random.Generator) -> None:
-    is_there = entries(random, users)
+def _write(directory: Path, config: Config, random: np.random.Generator) -> None:
+    is_there = entries(random, USERS)
     of_user = {column.name: _drawn(random, column, is_there) for column in schema.user_columns(config)}
     by_user = {name: _as_long_as_it_is(values, is_there) for name, values in of_user.items()}
-    _write_file(directory / "users/part-0.parquet", {"user_id": pa.array(np.arange(users)), **by_user})
+    _write_file(directory / "users/part-0.parquet", {"user_id": pa.array(np.arange(USERS)), **by_user})
 
-    user_of_row = random.permutation(np.repeat(np.arange(users), CANDIDATES))
+    user_of_row = random.permutation(np.repeat(np.arange(USERS), CANDIDATES))
     for number, part in enumerate(np.array_split(user_of_row, FILES)):
         of_row = {"user_id": part, "item_id": np.arange(len(part)) + number * len(part)}
         of_row |= {
@@ -136,8 +134,3 @@ def _as_long_as_it_is(values: np.ndarray, is_there: np.ndarray) -> pa.Array:
 def _write_file(path: Path, columns: Mapping[str, pa.Array]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(dict(columns)), path, row_group_size=ROW_GROUP)
-
-
-def read(directory: Path, columns: Iterable[Column]) -> pa.Table:
-    """Columns of files in memory."""
-    return pq.read_table(directory, columns=[column.name for column in columns])

@@ -21,7 +21,8 @@ from pyspark.sql import functions as F
 def stream(users: DataFrame, rows: DataFrame) -> DataFrame:
     """Users and rows, each with a `user_id`, bigint and not below 0, as structs `user` and `row`, one of them null.
 
-    The users' alone keeps the `user_id`. Within a partition each user, of whom there must be one, is followed by its rows.
+    The `user_id` is in the user's alone. Within a partition each user, of whom there must be one, is followed by its
+    rows.
     """
     user = F.struct(*users.columns).alias("user")
     row = F.struct(*(name for name in rows.columns if name != "user_id")).alias("row")

@@ -10,7 +10,7 @@ row, is ever a Python object.
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
 from types import MappingProxyType
@@ -29,7 +29,7 @@ from esmm.padding import to_array
 from esmm.publish import Manifest, new_run
 from esmm.schema import PREDICTIONS, USER_OF_ROW, Column
 
-Batches = Iterator[pa.RecordBatch]
+Batches = Iterable[pa.RecordBatch]
 
 _PREDICTED = [T.StructField(name, T.FloatType(), False) for name in PREDICTIONS]
 
