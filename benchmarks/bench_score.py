@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from inspect import Parameter, Signature
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,9 @@ def udf() -> Score:
             assert loaded is not None  # the function alone does not keep its variables
             return {name: tensor.numpy() for name, tensor in serve(**made).items()}
 
+        # Spark counts the arguments.
+        names = [Parameter(column.name, Parameter.POSITIONAL_ONLY) for column in columns]
+        predict.__signature__ = Signature(names)  # type: ignore[attr-defined]
         return predict
 
     predict = predict_batch_udf(

@@ -110,6 +110,7 @@ def _write(directory: Path, config: Config, random: np.random.Generator) -> None
 def _drawn(random: np.random.Generator, column: Column, is_there: np.ndarray) -> np.ndarray:
     """A column of some rows, of whose lists some entries are there."""
     rows, name = len(is_there), column.name
+    found: np.ndarray
     if name in NUMBERS:
         found = random.random(rows)
     elif name in CATEGORICALS:
