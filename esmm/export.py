@@ -54,9 +54,12 @@ class Predictor:
         A scalar column is an array [rows], a list [rows, length]; columns that the model does not take are left
         out. With `user_of_row` among them, int64 [rows], the columns of `esmm.schema.user_columns` are of users in
         place of rows, and it says by place which user a row is of.
-        Raises DataError, naming the column, where one is missing or has another shape.
+        Raises DataError, naming the column, where one is missing or has another shape, and where the model was
+        published before there was a signature for users.
         """
         signature = BY_USER if USER_OF_ROW in columns else BY_ROW
+        if signature not in self._serve:
+            raise DataError("model", expected=f"a signature {signature}", found=", ".join(self._serve))
         tensors = {name: _tensor(columns, name, spec) for name, spec in self.inputs[signature].items()}
         found = self._serve[signature](**tensors)
         return {name: tensor.numpy() for name, tensor in found.items()}

@@ -159,6 +159,16 @@ def test_ranks_go_by_what_the_config_says_and_only_the_first_stay(
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("candidates")
+def test_ranks_may_go_by_what_is_the_users(spark: SparkSession, config: Config, model: str) -> None:
+    """The feature `user` is its id; it comes once a user, and counts for each row."""
+    config = ranked_by(config, rank_by="user * 100 + 0 * pctcvr")
+    scoring.score(spark, config, DAY, AS_OF, model)
+    found = scores(spark, config)
+    assert (found["score"] == found["user_id"] * 100).all()
+    assert list(found["item_id"]) == [1, 2, 3, 4, 1, 2, 3, 4, 9]
+
+
 def test_most_of_what_is_not_kept_is_dropped_before_the_shuffle(spark: SparkSession, config: Config) -> None:
     rows = spark.range(100).selectExpr(
         "struct(id % 3 as user_id, id as item_id) as passthrough",
