@@ -56,7 +56,7 @@ def test_a_vocabulary_is_as_a_dictionary(known: set[int], others: list[int]) -> 
 def test_a_table_with_a_vocabulary_is_as_large_as_that() -> None:
     embedding = Embedding(rows=1000, dim=2)
     table = EmbeddingTable("item", embedding, ["item"], 1, F64, Vocabulary([7, 9]))
-    rows, places = table.look_up({"item": tf.constant([5, 9, -1, 6], tf.int64)})
+    rows, places, _ = table.look_up({"item": tf.constant([5, 9, -1, 6], tf.int64)})
     assert table.weights.shape == (3, 2)
     assert rows.indices_u.numpy().tolist() == [0, 2]
     assert places["item"].numpy().tolist() == [[0], [1], [-1], [0]]
