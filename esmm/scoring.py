@@ -113,7 +113,7 @@ def _scorer(
 
     def score(batches: Batches) -> Batches:
         storage.configure(options)
-        yield from answers(_model(models, version), batches)
+        yield from answers(loaded(models, version), batches)
 
     return score
 
@@ -155,7 +155,7 @@ def _names(columns: Iterable[Column]) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _model(models: str, version: str) -> Predict:
+def loaded(models: str, version: str) -> Predict:
     """The model, fetched, verified and loaded once a Python worker, on the cores of one task."""
     import tensorflow as tf
 
