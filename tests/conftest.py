@@ -31,10 +31,9 @@ def log_as_it_was() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@pytest.fixture
-def values(tmp_path: Path) -> dict[str, Any]:
-    """The demo's config as nested mappings, made small, all of its paths under the test's own directory."""
-    text = (ROOT / "conf/demo.yaml").read_text().replace("build/demo", str(tmp_path))
+def small(directory: Path) -> dict[str, Any]:
+    """The demo's config as nested mappings, made small, all of its paths under a directory."""
+    text = (ROOT / "conf/demo.yaml").read_text().replace("build/demo", str(directory))
     loaded: dict[str, Any] = yaml.safe_load(text)
     loaded["simulation"] |= {"days": 3, "users": 200, "items": 100, "exposures_per_day": 1_000}
     del loaded["evaluation"]["segments"]  # tests do without features as they like
@@ -44,6 +43,12 @@ def values(tmp_path: Path) -> dict[str, Any]:
     loaded["training"] |= {"ranks": 1, "batch_size": 128, "epochs": 1}
     loaded["samples"]["rows_per_file"] = 500
     return loaded
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> dict[str, Any]:
+    """The small config's values, all of its paths under the test's own directory."""
+    return small(tmp_path)
 
 
 @pytest.fixture
