@@ -19,7 +19,7 @@ import numpy as np
 import structlog
 import tensorflow as tf
 
-from esmm import bundles, versions
+from esmm import bundles, revision, versions
 from esmm.config import Config
 from esmm.errors import DataError
 from esmm.models import Model
@@ -79,8 +79,8 @@ def export(
     [None, length] of their types, and gives pctr, pcvr and pctcvr, float32 [None]: as calibrated, where a calibration
     is given, whose knots are then constants of the graph. Nothing is dropped out. The signature `by_user` takes
     `user_of_row`, int64 [None], besides, and gives the same where the user's columns come once a user.
-    The manifest states `facts` and, beside them, the config with its digest, the columns, the packages and the bytes
-    that the variables take in memory.
+    The manifest states `facts` and, beside them, the config with its digest, the columns, the packages, the revision of
+    the code, and the bytes that the variables take in memory.
 
     Of a model with tables that are spread over ranks, all ranks call it at once, with their exchange, and each writes
     its part: there the SavedModel has one variable a rank. Of any other, one process calls it.
@@ -94,6 +94,7 @@ def export(
         "columns": {column.name: {"type": column.type, "length": column.length} for column in columns},
         "packages": {package: metadata.version(package) for package in _PACKAGES},
         "bytes": _bytes(model),
+        "revision": revision.current(),
         **facts,
     }
     with tempfile.TemporaryDirectory(prefix="esmm-model-") as directory:

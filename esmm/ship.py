@@ -6,18 +6,22 @@ spark-submit.sh runs this file alone, by its path, and passes what it prints to 
     /path/of/the/repository/build/ship/esmm-1f0c5e6a7b8d9c2e.zip
 
 So it imports nothing but the standard library. Where the repository cannot be written to, the zip goes to a
-directory of the user's own in TMPDIR.
+directory of the user's own in TMPDIR. What the code is a revision of travels along, since a zip has no history.
 """
 
 import errno
 import hashlib
 import os
+import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
 PACKAGES = ("esmm", "sql")
+
+REVISION = "esmm/REVISION"
+"""The file of the zip that says what `revision` found; not there where that is nothing."""
 
 
 def ship(root: Path) -> Path:
@@ -32,6 +36,8 @@ def ship(root: Path) -> Path:
         for path in sorted((root / package).rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     ]
+    if found := revision(root):
+        contents.append((REVISION, found.encode()))
     digest = hashlib.sha256(repr(contents).encode()).hexdigest()
     name = f"esmm-{digest[:16]}.zip"
     try:
@@ -40,6 +46,26 @@ def ship(root: Path) -> Path:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         return _written(_own_directory() / name, contents)
+
+
+def revision(root: Path) -> str | None:
+    """The commit that `root` is checked out at, `COMMIT+changes` where its packages differ from it.
+
+    None where `root` is no repository of its own, or there is no git.
+    """
+
+    def git(*arguments: str) -> list[str]:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+    try:
+        top, commit = git("rev-parse", "--show-toplevel", "HEAD")
+        changes = git("status", "--porcelain", "--", *PACKAGES)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    if Path(top).resolve() != root.resolve():
+        return None  # an environment inside somebody else's repository
+    return f"{commit}+changes" if changes else commit
 
 
 def _written(target: Path, contents: list[tuple[str, bytes]]) -> Path:

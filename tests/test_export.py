@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from esmm import export, models, schema
+from esmm import export, models, revision, schema
 from esmm.calibration import MOST_PCVR, Calibration, Curve
 from esmm.config import Config
 from esmm.errors import DataError
@@ -110,6 +110,7 @@ def test_the_manifest_states_what_the_model_is(config: Config, version: str) -> 
     assert (facts["config_digest"], facts["rows"]) == (config.digest(), 7)
     assert facts["columns"]["clicked_item"] == {"type": "int64", "length": 5}
     assert facts["packages"]["tensorflow-cpu"] == tf.__version__
+    assert facts["revision"] == revision.current()
     assert set(manifest["files"]) == {
         "saved_model.pb", "fingerprint.pb", "variables/variables.index",
         "variables/variables.data-00000-of-00001",
