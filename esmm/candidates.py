@@ -4,6 +4,7 @@
                              └─▶ 11, a request a pair ─ 08 ─▶ rows, all others
 
 The lists are those of a request at that very time, made by the statements that made the training samples.
+The pairs are given, or all items of some values for given users (`esmm.pairs`).
 A feature of the exposure, which a candidate has not had yet, comes from a column of the candidates if there
 is one of its name, else from its at_scoring in the config.
 """
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm import features, inputs, schema, statements, views
+from esmm import features, inputs, pairs, schema, statements, views
 from esmm.config import Config, IdFeature, SourcedFeature, required
 from esmm.days import micros
 from esmm.errors import ConfigError, DataError
@@ -46,7 +47,7 @@ def by_user(spark: SparkSession, config: Config, as_of: dt.datetime) -> Candidat
     logs = views.open_logs(spark, config)
     at = micros(as_of)
     views.register_events(spark, config, logs, at, at)
-    raw = _raw_candidates(spark, config, logs["exposure"])
+    raw = _raw_candidates(spark, config, logs["exposure"], at)
     raw.createOrReplaceTempView("raw_candidates")
     of_users, of_rows = _parts(config)
 
@@ -95,9 +96,12 @@ def _parts(config: Config) -> tuple[Config, Config]:
     )
 
 
-def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input) -> DataFrame:
+def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input, at: int) -> DataFrame:
     where = "scoring.candidates"
-    source = inputs.Input(spark, where, required(config.scoring.candidates, where))
+    if config.scoring.users is None:
+        source = inputs.Input(spark, where, required(config.scoring.candidates, where))
+    else:
+        source = pairs.every_item(spark, config, at)
     user, item = source.id("user_id"), source.id("item_id")
     for role in ("user_id", "item_id"):
         source.check_ids(role, exposures, role)
@@ -120,10 +124,10 @@ def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input
         ).alias("passthrough"),
     )
     if frame.isEmpty():
-        raise DataError(where, expected="at least one row", found="no candidates")
+        raise DataError(source.name, expected="at least one row", found="no candidates")
     broken = frame.where((F.col("user_id") <= schema.ABSENT) | (F.col("item_id") <= schema.ABSENT)).first()
     if broken is not None:
-        raise DataError(where, expected="a user and an item in every row, neither negative",
+        raise DataError(source.name, expected="a user and an item in every row, neither negative",
                         found=str(broken["passthrough"].asDict()))  # fmt: skip
     return frame
 

@@ -21,9 +21,10 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from esmm import candidates, ranking, schema, storage, tables, versions
+from esmm import candidates, pairs, ranking, schema, storage, tables, versions
 from esmm.by_user import groups, stream
 from esmm.config import Config
+from esmm.days import micros
 from esmm.errors import DataError
 from esmm.padding import to_array
 from esmm.publish import Manifest, new_run
@@ -71,19 +72,20 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
     """Score all candidates as they stood at a time, rank them within each user, publish the day.
 
     Raises DataError where the candidates, the model or what is ranked by are not usable, ConflictError where another
-    run scores the day; then nothing is published.
+    run scores the day; then nothing is published. The manifest counts users and items, unknown ones besides.
     """
     check_model(config, version)
     table, run = tables.scores(config, spark), new_run()
     with table.claimed([day], run):
         users, rows = candidates.by_user(spark, config, as_of)
+        counts = pairs.counts(spark, config, micros(as_of))
         scored = predictions_by_user(users, rows, config, version, keep=ranking.needed(config))
         ranked = ranking.ranked(spark, config, scored, day=day, as_of=as_of, version=version)
         try:
             ranked.write.partitionBy(schema.DAY).parquet(table.stage(run))
             ranking.check(spark.read.parquet(table.stage(run)))
             facts = {"model": version, "as_of": as_of.isoformat()}
-            return table.publish(day, run, config=config.digest(), facts=facts)
+            return table.publish(day, run, config=config.digest(), counts=counts, facts=facts)
         except BaseException:
             table.discard(run)
             raise
