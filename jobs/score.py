@@ -39,6 +39,9 @@ def main(
     try:
         manifest = scoring.score(spark, config, date.date(), time, version)
         table = tables.scores(config, spark)
+        for log in ("users", "items"):
+            unknown = manifest.counts.get(f"unknown_{log}", "?")
+            print(f"{manifest.counts[log]} {log}, {unknown} of them unknown")
         print(f"{manifest.rows} rows in {config.scoring.table} for {manifest.day}; the first:")
         spark.read.parquet(*table.files([manifest.day])).orderBy("user_id", "rank").show(10, truncate=False)
     finally:

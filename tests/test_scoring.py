@@ -55,6 +55,7 @@ def test_scores_are_the_models_and_are_ranked(spark: SparkSession, config: Confi
 
     manifest = scoring.score(spark, config, DAY, AS_OF, model)
     assert (manifest.rows, manifest.facts["model"]) == (9, model)
+    assert manifest.counts == {"users": 3, "unknown_users": 0, "items": 5, "unknown_items": 0}
     found = scores(spark, config)
     assert list(found.columns) == [
         "user_id", "item_id", "pctr", "pcvr", "pctcvr", "score", "rank", "model_version", "scored_at",

@@ -36,16 +36,16 @@ from esmm.config.features import (
 from esmm.config.fields import Duration, Name, Section, StorageOptions, TimeZone, required
 from esmm.config.gates import Gates
 from esmm.config.logs import Attribution, Log, Logs, Samples
-from esmm.config.model import Evaluation, Model, Scoring
+from esmm.config.model import Evaluation, Items, Model, Scoring
 from esmm.config.simulation import Simulation
 from esmm.config.training import Checkpoints, EarlyStopping, Failure, Optimizer, Training
 from esmm.errors import ConfigError
 
 __all__ = [
     "Attribution", "Bag", "BehaviourList", "BucketFeature", "Checkpoints", "Config", "CrossFeature", "EarlyStopping",
-    "Embedding", "Evaluation", "Failure", "Feature", "Gates", "IdFeature", "Log", "Logs", "Model", "NumberFeature",
-    "Optimizer", "Samples", "Scoring", "Simulation", "SourcedFeature", "Statistic", "Training", "Vocabulary", "load",
-    "parse", "required",
+    "Embedding", "Evaluation", "Failure", "Feature", "Gates", "IdFeature", "Items", "Log", "Logs", "Model",
+    "NumberFeature", "Optimizer", "Samples", "Scoring", "Simulation", "SourcedFeature", "Statistic", "Training",
+    "Vocabulary", "load", "parse", "required",
 ]  # fmt: skip
 
 
@@ -134,6 +134,19 @@ class Config(Section):
                 if entity not in behaviour.entities:
                     expected = f"entities of the list ({', '.join(behaviour.entities)})"
                     raise ConfigError(f"lists.{name}.boost", expected=expected, found=repr(entity))
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _check_items(self) -> Self:
+        of_items = [
+            name
+            for name, feature in self.features.items()
+            if isinstance(feature, IdFeature) and feature.source.startswith("items.")
+        ]
+        chosen = self.scoring.items
+        if chosen is not None and chosen.feature not in of_items:
+            expected = f"an id feature of items ({', '.join(of_items)})"
+            raise ConfigError("scoring.items.feature", expected=expected, found=repr(chosen.feature))
         return self
 
     @pydantic.model_validator(mode="after")

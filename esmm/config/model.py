@@ -92,11 +92,24 @@ SCORE_COLUMNS = (
 """What the table of scores has in any case."""
 
 
+class Items(Section):
+    """Some of the items."""
+
+    feature: Name
+    """An id feature of theirs."""
+    values: tuple[int | str, ...] = Field(min_length=1)
+    """All items that have one of these, as their log has them."""
+
+
 class Scoring(Section):
     """The nightly scores."""
 
     candidates: Log | None = None
     """Pairs to score: `user_id`, `item_id`. Without logs nothing can be scored."""
+    users: Log | None = None
+    """In place of `candidates`: users to score, `user_id`, each with all of `items`."""
+    items: Items | None = None
+    """What `users` are scored with."""
     table: str | None = None
     """The directory of the table of scores."""
     catalog: TableName | None = None
@@ -111,7 +124,15 @@ class Scoring(Section):
     top: Positive | None = None
     """How many candidates of a user are kept, the highest ranks; all of them where nothing is said."""
     pass_through: tuple[Name, ...] = ()
-    """Columns of the candidates that the table of scores has, too."""
+    """Columns of the candidates (or users) that the table of scores has, too."""
+
+    @pydantic.model_validator(mode="after")
+    def _check_candidates(self) -> Self:
+        if (self.users is None) != (self.items is None) or None not in (self.candidates, self.users):
+            given = [name for name in ("candidates", "users", "items") if getattr(self, name) is not None]
+            expected = "candidates, or users and items"
+            raise ConfigError("scoring", expected=expected, found=" and ".join(given))
+        return self
 
     @pydantic.model_validator(mode="after")
     def _check_names(self) -> Self:
