@@ -9,6 +9,7 @@ what of it is another matter (`esmm.epochs`).
 """
 
 import datetime as dt
+import itertools
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -67,6 +68,18 @@ class ReadingPlan(pydantic.BaseModel):
     def rows(self) -> int:
         """Rows of all files."""
         return sum(sum(file.row_groups) for file in self.files)
+
+    def some(self, rows: int) -> Self:
+        """Every k-th row group, from the first on, so that they have about so many rows; all, where that is fewer."""
+        numbers, step = itertools.count(), max(1, self.rows // rows)
+        files = [
+            # A row group without rows is not read.
+            file.model_copy(update={"row_groups": tuple(
+                held if held and next(numbers) % step == 0 else 0 for held in file.row_groups
+            )})
+            for file in self.files
+        ]  # fmt: skip
+        return self.model_copy(update={"files": tuple(files)})
 
     def dump(self, url: str) -> None:
         """Write the plan to a file, in JSON."""

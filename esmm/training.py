@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import tensorflow as tf
 
-from esmm import calibration, fitting, models, optimizers, placing, runs
+from esmm import calibration, fitting, histograms, models, optimizers, placing, runs
 from esmm.checkpoints import Best, Checkpoints, Outcome, State
 from esmm.config import Config
 from esmm.dataset import Load
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from esmm.distributed.exchange import Exchange
 
 log = structlog.get_logger()
+
+LOOKED_AT = 131_072
+"""Samples, about, whose histograms a model's manifest has. Of N rows in B bins, chance alone makes an index of drift of
+some (B - 1) / N (Yurdakul 2018)."""
 
 
 def train(
@@ -101,6 +105,7 @@ class _Run:
             exchange.total,
         )
         self._measured = _Measured()
+        self._looked_at = validation or plan
         self._step = make_step(self._model, self._optimizer, exchange, config)
         self._validation = (
             None if validation is None else Validation(config, validation, self._model, exchange, load)
@@ -263,7 +268,9 @@ class _Run:
         outcome = state.best.outcome if state.best else state.last
         if state.best and state.stale:
             self._checkpoints.restore(state.best.checkpoint, only="model")
+        self._exchange.broadcast(self._model.variables)  # of the best epoch, rank 0 alone has them
         maps, calibrated = self._calibrate(state)
+        seen = self._histograms(state, maps)
         traffic = self._traffic.summary()
         self._exchange.at(state.step, "exporting")
         result, models = None, self._config.scoring.models
@@ -273,7 +280,7 @@ class _Run:
                 "samples": state.samples, "planned": self._plan.rows * state.position.epoch,
                 "ranks": self._exchange.size, "epoch": state.best.epoch if state.best else state.position.epoch,
                 "fitted": self._fitted.summary(), "tables": traffic, **outcome.model_dump(mode="json"),
-                "calibration": calibrated,
+                "calibration": calibrated, histograms.FACT: seen,
             }  # fmt: skip
             version = export(self._model, self._config, models, facts, maps, self._exchange)
         if self._exchange.rank == 0:
@@ -287,9 +294,16 @@ class _Run:
         """The maps of the model that rank 0 is about to publish, and what the manifest states of them."""
         if not self._config.training.calibrate or self._validation is None:
             return None, None
-        self._exchange.broadcast(self._model.variables)  # of the best epoch, rank 0 alone has them
         self._exchange.at(state.step, "calibrating")
         return self._validation.calibrate()
+
+    def _histograms(self, state: State, maps: calibration.Calibration | None) -> histograms.Histograms | None:
+        """What the samples look like to that model, validation's or else its own; None where it cannot score."""
+        if self._config.logs is None:
+            return None
+        self._exchange.at(state.step, "looking at samples")
+        plan = self._looked_at.some(LOOKED_AT)
+        return Validation(self._config, plan, self._model, self._exchange, self._load).histograms(maps)
 
     def _checkpoint_is_due(self, number: int) -> bool:
         settings = self._config.training.checkpoints

@@ -5,17 +5,21 @@ validate()["ctcvr"]["auc"]                    # the same on every rank: histogra
 calibration, facts = validate.calibrate()     # for the model as it is
 """
 
+from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import tensorflow as tf
 
+from esmm import histograms
 from esmm.calibration import Calibration, fit
 from esmm.config import Config
 from esmm.dataset import Load
 from esmm.epochs import Epoch
 from esmm.errors import DataError
 from esmm.feeding import padding, read
+from esmm.histograms import Histograms
 from esmm.layers.tables import Batch
 from esmm.metrics import Metrics, Result
 from esmm.models import Model
@@ -35,7 +39,7 @@ class Validation:
     def __init__(
         self, config: Config, plan: ReadingPlan, model: Model, exchange: "Exchange", load: Load
     ) -> None:
-        self._exchange = exchange
+        self._config, self._exchange = config, exchange
         epoch = Epoch(plan, ranks=exchange.size, batch_size=config.training.batch_size)
         self._steps = epoch.steps
         self._batches = read(epoch, config, rank=exchange.rank, load=load)
@@ -71,13 +75,34 @@ class Validation:
 
         Raises DataError, on every rank, where one cannot read.
         """
-        measured, failed, taken = Metrics(), None, 0
+        measured = Metrics()
+
+        def count(batch: Batch, predictions: Batch) -> None:
+            measured.update(**{name: batch[name] for name in LABELS}, **predictions)
+
+        self._predict_all(count, calibration)
+        return summed(measured, self._exchange)
+
+    def histograms(self, calibration: Calibration | None = None) -> Histograms:
+        """What all ranks' samples look like, by weight, and their predictions; arguments and errors as of `measure`."""
+        found: Histograms = {}
+
+        def count(batch: Batch, predictions: Batch) -> None:
+            nonlocal found
+            rows, made = ({name: each.numpy() for name, each in of.items()} for of in (batch, predictions))
+            bins = histograms.binned(self._config, rows, made)
+            found = histograms.added(found, histograms.counted(bins, rows["weight"]))
+
+        self._predict_all(count, calibration)
+        return reduce(histograms.added, self._exchange.gather_objects(found))
+
+    def _predict_all(self, count: Callable[[Batch, Batch], None], calibration: Calibration | None) -> None:
+        """Hand over this rank's batches and their predictions, one after the other."""
+        failed, taken = None, 0
         try:
             for taken, batch in enumerate(self._batches, 1):  # noqa: B007, what came of it counts below
                 predictions = self._predict(batch)
-                if calibration is not None:
-                    predictions = calibration(predictions)
-                measured.update(**{name: batch[name] for name in LABELS}, **predictions)
+                count(batch, predictions if calibration is None else calibration(predictions))
         except DataError as error:
             failed = error
             # The others look up rows here that this rank has, as often as they have batches.
@@ -85,7 +110,6 @@ class Validation:
                 self._predict(padding(self._batches))
         for each in filter(None, self._exchange.gather_objects(failed)):
             raise each
-        return summed(measured, self._exchange)
 
 
 def summed(measured: Metrics, exchange: "Exchange") -> Metrics:

@@ -101,6 +101,15 @@ class Items(Section):
     """All items that have one of these, as their log has them."""
 
 
+class Drift(Section):
+    """What is done where scored rows do not look like the model's own samples: `esmm.drift`."""
+
+    threshold: Annotated[float, Field(gt=0)] = 0.25
+    """The population stability index, of a score or an input, beyond which that is so."""
+    on_drift: Literal["warn", "stop"] = "warn"
+    """Whether a line warns of it, or nothing is published."""
+
+
 class Scoring(Section):
     """The nightly scores."""
 
@@ -125,6 +134,7 @@ class Scoring(Section):
     """How many candidates of a user are kept, the highest ranks; all of them where nothing is said."""
     pass_through: tuple[Name, ...] = ()
     """Columns of the candidates (or users) that the table of scores has, too."""
+    drift: Drift = Drift()
 
     @pydantic.model_validator(mode="after")
     def _check_candidates(self) -> Self:
