@@ -21,7 +21,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from esmm import candidates, pairs, ranking, schema, storage, tables, versions
+from esmm import candidates, drift, histograms, pairs, ranking, schema, storage, tables, versions
 from esmm.by_user import groups, stream
 from esmm.config import Config
 from esmm.days import micros
@@ -38,11 +38,16 @@ Predict = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def with_predictions(
-    rows: DataFrame, config: Config, version: str, keep: Sequence[str] | None = None
+    rows: DataFrame,
+    config: Config,
+    version: str,
+    keep: Sequence[str] | None = None,
+    watch: drift.Watch | None = None,
 ) -> DataFrame:
     """Rows that have the columns of `esmm.schema.feature_columns`, lists padded or not, and pctr, pcvr and pctcvr.
 
     With `keep`, only these columns of the rows stay: what a worker does not send back costs nothing.
+    `watch` is told of all that is scored.
     """
     kept = list(rows.columns if keep is None else keep)
     sent = rows.select(*dict.fromkeys([*kept, *_names(schema.feature_columns(config))]))
@@ -51,12 +56,17 @@ def with_predictions(
 
 
 def predictions_by_user(
-    users: DataFrame, rows: DataFrame, config: Config, version: str, keep: Sequence[str]
+    users: DataFrame,
+    rows: DataFrame,
+    config: Config,
+    version: str,
+    keep: Sequence[str],
+    watch: drift.Watch | None = None,
 ) -> DataFrame:
     """Columns of users and rows, and pctr, pcvr and pctcvr: what the user alone decides is computed once a user.
 
     Users have a `user_id` and the columns of `esmm.schema.user_columns`, rows a `user_id` and all others. Rows come
-    without an order; each has a user.
+    without an order; each has a user. `watch` is shown every row.
     """
     users = users.select("user_id", *_names(schema.user_columns(config)))
     kept = [name for name in keep if name not in users.columns]
@@ -64,27 +74,30 @@ def predictions_by_user(
     fields = {field.name: field for field in (*users.schema, *rows.schema)}
     made = T.StructType([*(fields[name] for name in keep), *_PREDICTED])
     return stream(users, rows).mapInArrow(
-        _scorer(config, version, partial(_answers_by_user, config, keep)), made
+        _scorer(config, version, partial(_answers_by_user, config, keep, watch)), made
     )
 
 
 def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime, version: str) -> Manifest:
     """Score all candidates as they stood at a time, rank them within each user, publish the day.
 
-    Raises DataError where the candidates, the model or what is ranked by are not usable, ConflictError where another
-    run scores the day; then nothing is published. The manifest counts users and items, unknown ones besides.
+    Raises DataError where the candidates, the model or what is ranked by are not usable, or where drift is to stop the
+    day; ConflictError where another run scores the day; then nothing is published. The manifest counts users and items,
+    unknown ones besides, and has the indices of drift.
     """
     check_model(config, version)
     table, run = tables.scores(config, spark), new_run()
     with table.claimed([day], run):
         users, rows = candidates.by_user(spark, config, as_of)
         counts = pairs.counts(spark, config, micros(as_of))
-        scored = predictions_by_user(users, rows, config, version, keep=ranking.needed(config))
+        watch = drift.Watch(spark)
+        scored = predictions_by_user(users, rows, config, version, ranking.needed(config), watch)
         ranked = ranking.ranked(spark, config, scored, day=day, as_of=as_of, version=version)
         try:
             ranked.write.partitionBy(schema.DAY).parquet(table.stage(run))
             ranking.check(spark.read.parquet(table.stage(run)))
-            facts = {"model": version, "as_of": as_of.isoformat()}
+            drifted = drift.check(config, version, watch.found())
+            facts = {"model": version, "as_of": as_of.isoformat(), "drift": drifted}
             return table.publish(day, run, config=config.digest(), counts=counts, facts=facts)
         except BaseException:
             table.discard(run)
@@ -128,12 +141,20 @@ def _answers(config: Config, kept: Sequence[str], model: Predict, batches: Batch
         yield _record_batch({name: batch.column(name) for name in kept}, found)
 
 
-def _answers_by_user(config: Config, kept: Sequence[str], model: Predict, batches: Batches) -> Batches:
+def _answers_by_user(
+    config: Config, kept: Sequence[str], watch: drift.Watch | None, model: Predict, batches: Batches
+) -> Batches:
     """The same from those of `esmm.by_user.stream`; `kept` are columns of users and of rows."""
     of_user, of_row = schema.user_columns(config), schema.row_columns(config)
     for users, rows, user_of_row in groups(batches):
-        by_row = _arrays(rows, of_row) | {USER_OF_ROW: user_of_row}
-        found = predict_in_batches(model, by_row, config.scoring.batch_size, _arrays(users, of_user))
+        by_row, by_user = _arrays(rows, of_row), _arrays(users, of_user)
+        found = predict_in_batches(
+            model, by_row | {USER_OF_ROW: user_of_row}, config.scoring.batch_size, by_user
+        )
+        if watch is not None:
+            of_users = histograms.binned(config, by_user, {})
+            bins = {name: bins_g[user_of_row] for name, bins_g in of_users.items()}
+            watch.add(bins | histograms.binned(config, by_row, found))
         passed = {
             name: rows.column(name)
             if name in rows.schema.names
