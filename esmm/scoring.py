@@ -38,16 +38,11 @@ Predict = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def with_predictions(
-    rows: DataFrame,
-    config: Config,
-    version: str,
-    keep: Sequence[str] | None = None,
-    watch: drift.Watch | None = None,
+    rows: DataFrame, config: Config, version: str, keep: Sequence[str] | None = None
 ) -> DataFrame:
     """Rows that have the columns of `esmm.schema.feature_columns`, lists padded or not, and pctr, pcvr and pctcvr.
 
     With `keep`, only these columns of the rows stay: what a worker does not send back costs nothing.
-    `watch` is told of all that is scored.
     """
     kept = list(rows.columns if keep is None else keep)
     sent = rows.select(*dict.fromkeys([*kept, *_names(schema.feature_columns(config))]))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from pyspark.sql import SparkSession
 
-from esmm import cli, registry, scoring, tables
+from esmm import cli, registry, room, scoring, tables
 
 Date = Annotated[
     dt.datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="The day to score.", show_default=False)
@@ -35,7 +35,9 @@ def main(
     config = cli.written_to(cli.read_config(config_file, overrides), "scoring", output)
     version = registry.resolve(config.scoring.models, version)
     time = cli.local_time(as_of or date, config)
-    spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
+    settings = cli.spark_settings(config)
+    settings |= room.settings(config, version, settings)
+    spark = SparkSession.builder.config(map=settings).getOrCreate()
     try:
         manifest = scoring.score(spark, config, date.date(), time, version)
         table = tables.scores(config, spark)

@@ -115,7 +115,7 @@ def test_tasks_count_what_they_score_once(
     synthetic.write(config, samples, str(tmp_path / "rows.parquet"))
     rows = spark.read.parquet(str(tmp_path / "rows.parquet")).repartition(3, "exposure_id")
     watch = drift.Watch(spark)
-    scored = scoring.with_predictions(rows, config, model, watch=watch)
+    scored = scoring.predictions_by_user(rows, rows, config, model, ["exposure_id"], watch)
     assert watch.found() == {}
     expected = of(config, model, samples)
     for _ in range(2):  # as when a lost executor's tasks are run again
