@@ -105,15 +105,15 @@ build/aliccp/imported: | $(environment)
 # Tests open sessions without spark-submit.sh: this is where Spark finds its Java then.
 test test-slow: export SPARK_CONF_DIR := $(CURDIR)/conf/spark
 
-# Files of tests run beside each other: half of the time is waiting for Spark and for processes to start. Each worker
-# keeps a Spark session, of some 2 GiB.
+# Tests run beside each other: half of the time is waiting for Spark and for processes to start. Each worker keeps a
+# Spark session, of some 2 GiB, and begins with files of its own; who has no more takes some of the other's.
 WORKERS ?= 2
 
 test: setup ## the tests, all but the slow ones
-	.venv/bin/pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile
+	.venv/bin/pytest -m "not slow" --numprocesses $(WORKERS) --dist worksteal
 
 test-slow: setup ## clusters, kills and large tables
-	.venv/bin/pytest -m slow
+	.venv/bin/pytest -m slow --numprocesses $(WORKERS) --dist worksteal
 
 check: setup ## ruff, mypy, sqlfluff, import-linter
 	.venv/bin/ruff check
