@@ -113,7 +113,7 @@ def test_settings_of_no_use_are_refused(
 
 def test_a_task_weighs_what_is_said_or_else_what_the_variant_has() -> None:
     model = configs.Model(variant="dcmt", task_weights={"cvr": 0.5})
-    assert model.tasks == {"ctr": 1, "ctcvr": 1, "cvr": 0.5, "counterfactual": 1, "prior": 0.001}
+    assert model.tasks == {"ctr": 1, "ctcvr": 1, "cvr": 0.5, "counterfactual": 0.02, "prior": 0.001}
 
 
 @pytest.mark.parametrize("variant", TOGETHER)
