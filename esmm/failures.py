@@ -50,7 +50,8 @@ def _of_spark(error: Exception) -> JobError | None:
     for kind, message in chain:
         if kind == "org.apache.spark.api.python.PythonException":
             return _of_worker(message)
-    found = _brief(chain[-1][1]) or chain[-1][0]
+    # Not every cause has a message: of a worker that was killed the last one is no more than the end of a stream.
+    found = next((brief for _, message in reversed(chain) if (brief := _brief(message))), chain[-1][0])
     if (own := _OURS.match(found)) is not None:
         return _own(own)
     files = [match[0].rstrip(".:") for _, message in reversed(chain) if (match := _FILE.search(message))]

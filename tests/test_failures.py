@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,17 @@ def test_what_no_file_is_to_blame_for(spark: SparkSession) -> None:
     found = explained(caught.value)
     assert (found.where, found.expected) == ("Spark", "the run to succeed")
     assert found.found.startswith("[UNRESOLVED_COLUMN")
+
+
+def test_a_python_worker_that_is_killed(spark: SparkSession) -> None:
+    """As by the system, where memory runs out."""
+    rows = spark.range(1).mapInArrow(lambda _: os.kill(os.getpid(), signal.SIGKILL), "id long")
+    with pytest.raises(Exception, match="Job aborted") as caught:
+        rows.collect()
+    error = failures.explained(caught.value)
+    assert (
+        str(error) == "Spark: expected the run to succeed, found Python worker exited unexpectedly (crashed)"
+    )
 
 
 def test_an_error_of_ours_in_a_python_worker_is_that_error(spark: SparkSession) -> None:
