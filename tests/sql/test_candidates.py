@@ -8,41 +8,32 @@ from pyspark.sql import SparkSession
 from esmm import statements
 
 PAIR = "user_id bigint, item_id bigint, features struct<device: bigint>, passthrough struct<item: string>"
-# A user's request and lists, whatever their shape: 11_candidates hands them on.
-USER = "exposure_id bigint, user_id bigint, exposed_at bigint, known_until bigint, lists array<string>"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def user_lists(spark: SparkSession) -> None:
-    """Users 7 and 8; nobody else has lists."""
-    spark.createDataFrame(
-        [(7, 7, 1_000, 900, ["a", "b"]), (8, 8, 1_000, 900, [])], USER
-    ).selectExpr(
-        "*", "tinyint(0) as click", "tinyint(0) as purchase", "float(1) as weight"
-    ).createOrReplaceTempView("user_lists")  # fmt: skip
 
 
 def candidates(spark: SparkSession, pairs: list[tuple[int, int, int]]) -> list[tuple[object, ...]]:
-    """(user, item, device) of pairs to (user, item, device, lists, item passed through), in order."""
+    """(user, item, device) of pairs to (user, item, device, item passed through), in order, of requests at 1,000."""
     rows = [(user, item, (device,), (f"item {item}",)) for user, item, device in pairs]
     spark.createDataFrame(rows, PAIR).createOrReplaceTempView("raw_candidates")
-    found = statements.run(spark, "11_candidates").collect()
-    assert all(row["exposed_at"] == 1_000 and row["known_until"] == 900 for row in found)
+    found = statements.run(spark, "11_candidates", {"as_of": 1_000}).collect()
+    for row in found:
+        assert (row["exposed_at"], row["known_until"]) == (1_000, 1_000)
+        assert (row["exposure_id"], row["statistics"], row["lists"]) == (row["user_id"], [], [])
+        assert (row["click"], row["purchase"], row["weight"]) == (0, 0, 1.0)
     return sorted(
-        (row["user_id"], row["item_id"], row["features"]["device"], row["lists"], row["passthrough"]["item"])
+        (row["user_id"], row["item_id"], row["features"]["device"], row["passthrough"]["item"])
         for row in found
     )
 
 
-def test_each_pair_has_its_users_lists_and_its_own_features(spark: SparkSession) -> None:
+def test_each_pair_is_a_request_with_its_own_features(spark: SparkSession) -> None:
     assert candidates(spark, [(7, 2, 5), (7, 1, 6), (8, 1, 7)]) == [
-        (7, 1, 6, ["a", "b"], "item 1"), (7, 2, 5, ["a", "b"], "item 2"), (8, 1, 7, [], "item 1"),
+        (7, 1, 6, "item 1"), (7, 2, 5, "item 2"), (8, 1, 7, "item 1"),
     ]  # fmt: skip
 
 
 def test_a_pair_that_comes_twice_is_scored_once(spark: SparkSession) -> None:
     assert candidates(spark, [(7, 1, 5), (7, 1, 5), (8, 1, 5)]) == [
-        (7, 1, 5, ["a", "b"], "item 1"), (8, 1, 5, [], "item 1"),
+        (7, 1, 5, "item 1"), (8, 1, 5, "item 1"),
     ]  # fmt: skip
 
 
