@@ -99,6 +99,7 @@ def test_interrupted_logs_are_made_anew(tmp_path: Path, monkeypatch: pytest.Monk
     assert {path.name for path in SMALL.made_in(tmp_path).iterdir()} == {*EVENTS, "items"}
 
 
+@pytest.mark.slow
 def test_both_sides_build_the_same_rows(
     tmp_path: Path, logs: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

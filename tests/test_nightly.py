@@ -88,7 +88,9 @@ def nightly_rows(spark: SparkSession, config: Config, days: list[dt.date]) -> Ro
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("shape", [SPRING, AUTUMN], ids=["spring", "autumn"])
+@pytest.mark.parametrize(
+    "shape", [pytest.param(SPRING, id="spring", marks=pytest.mark.slow), pytest.param(AUTUMN, id="autumn")]
+)
 def test_lists_are_those_of_samples_built_as_of_the_days_start(
     spark: SparkSession, tmp_path: Path, shape: Shape
 ) -> None:
