@@ -36,6 +36,7 @@ def run(config: Config) -> Result:
     return train(config, plan, Alone(), [synthetic.DAY])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_what_it_learnt_before_it_began(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_run_that_has_published_its_model_is_not_done_again(learning: Config) 
     compare(again, first)
 
 
+@SLOW
 def test_a_run_that_was_trained_but_not_published_is_published(
     learning: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_run_that_was_trained_but_not_published_is_published(
     )
 
 
+@SLOW
 def test_fresh_begins_anew_and_so_does_another_config(
     learning: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +207,7 @@ def with_training(config: Config, **update: Any) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update=update)})
 
 
+@SLOW
 def test_the_published_model_is_calibrated_on_the_validation_samples(
     learning: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
