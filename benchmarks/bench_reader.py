@@ -18,7 +18,6 @@ import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -196,9 +195,7 @@ def main() -> None:
         reader: in_a_process(reader, 1 + PASSES) for reader in READERS
     }
     memory = {"1 epoch": in_a_process("dataset", 1), "10 epochs": in_a_process("dataset", 10)}
-    report: dict[str, Any] = harness.run("reader", readers | memory, ratios=RATIOS)
-    medians = {name: found["median"] for name, found in report["ratios"].items()}
-    (ROOT / "build/bench/reader.json").write_text(json.dumps(medians | report, indent=2) + "\n")
+    harness.run("reader", readers | memory, ratios=RATIOS, conclude=harness.medians)
 
 
 if __name__ == "__main__":

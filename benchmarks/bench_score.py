@@ -218,8 +218,7 @@ def conclude(report: Mapping[str, Any]) -> dict[str, Any]:
     """What there is to reach, beside the figures."""
     check()
     growth = max(report["figures"][scorer]["growth"]["median"] for scorer in ("flat", "grouped"))
-    medians = {name: found["median"] for name, found in report["ratios"].items()}
-    return medians | {"worker_rss_growth": growth, "rows": score_rows.ROWS}
+    return harness.medians(report) | {"worker_rss_growth": growth, "rows": score_rows.ROWS}
 
 
 def main() -> None:

@@ -15,9 +15,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from benchmarks import harness
 from benchmarks.harness import ROOT, Figures
@@ -55,12 +54,7 @@ def main() -> None:
         "2 ranks": in_a_process("resident", "--ranks", 2, "--core", ranks=2),
         "horovod": in_a_process("ids"),
     }
-    harness.run("train", measurements, ratios=RATIOS, conclude=medians)
-
-
-def medians(report: Mapping[str, Any]) -> dict[str, float]:
-    """Each ratio's median, by its name alone."""
-    return {name: found["median"] for name, found in report["ratios"].items()}
+    harness.run("train", measurements, ratios=RATIOS, conclude=harness.medians)
 
 
 def in_a_process(what: str, *options: object, ranks: int = 1) -> Callable[[], Figures]:

@@ -100,6 +100,11 @@ def summary(values: list[float]) -> Summary:
     }
 
 
+def medians(report: Mapping[str, Any]) -> dict[str, float]:
+    """Each ratio's median, by the ratio's name alone: what `run` may conclude."""
+    return {name: found["median"] for name, found in report["ratios"].items()}
+
+
 def table(report: Mapping[str, Any]) -> Table:
     """The figures and then the ratios, one a line."""
     lines = Table(title=f"{report['name']}, {report['repetitions']} repetitions")

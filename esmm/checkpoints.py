@@ -126,8 +126,10 @@ class Checkpoints:
 
     def new_version(self) -> str:
         """A name for the next checkpoint, which sorts after all that there are."""
-        newest = versions.new_version(after=max(versions.complete(self.root), default=""))
-        return newest if self._exchange is None else self._exchange.broadcast_object(newest)
+        version = ""
+        if self._is_first:
+            version = versions.new_version(after=max(versions.complete(self.root), default=""))
+        return version if self._exchange is None else self._exchange.broadcast_object(version)
 
     def resume(self, run: str) -> State | None:
         """Set the variables to what the newest usable checkpoint holds; its state, None where there is nothing to do.

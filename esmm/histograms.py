@@ -59,11 +59,9 @@ def counted(bins: Mapping[str, np.ndarray], weights: np.ndarray) -> Histograms:
     """The histograms of rows of some weights, [rows]."""
     found = {}
     for name, bins_b in bins.items():
-        values, places = np.unique(bins_b, return_inverse=True)
-        sums = np.bincount(places, weights, len(values))
-        found[name] = {
-            int(value): float(weight) for value, weight in zip(values, sums, strict=True) if weight
-        }
+        lowest = int(bins_b.min(initial=0))
+        sums = np.bincount(bins_b - lowest, weights)
+        found[name] = {lowest + int(place): float(sums[place]) for place in np.flatnonzero(sums)}
     return found
 
 

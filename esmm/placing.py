@@ -5,8 +5,8 @@
     traffic.add(stepped.rows)                           # after each step
     traffic.summary()["seller"]                         # {"way": "sparse", "rows": 5120.4, "bytes": 2_088_960}
 
-What the config leaves open is decided by a table's size, and by how many of its rows the first batch uses: equal
-config, samples and number of ranks decide alike, also when a run goes on.
+What the config leaves open is decided by a table's size and, among several ranks, by how many of its rows the first
+batch uses: equal config, samples and number of ranks decide alike, also when a run goes on.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,8 @@ def chosen(config: Config, plan: ReadingPlan, exchange: "Exchange", fitted: Fitt
     found: dict[str, str] | DataError | None = None
     if exchange.rank == 0:
         try:
-            found = _chosen(config, _first_batch(config, plan), exchange.size, fitted)
+            used = rows_in_use(config, _first_batch(config, plan)) if exchange.size > 1 else {}
+            found = _chosen(config, used, exchange.size, fitted)
         except DataError as error:
             found = error
     found = exchange.broadcast_object(found)
@@ -53,21 +54,22 @@ def chosen(config: Config, plan: ReadingPlan, exchange: "Exchange", fitted: Fitt
     return found
 
 
-def _chosen(config: Config, batch: Arrays, ranks: int, fitted: Fitted) -> dict[str, str]:
+def _chosen(config: Config, used: Mapping[str, int], ranks: int, fitted: Fitted) -> dict[str, str]:
     copies = 1 + len(optimizers.KINDS[config.training.optimizer.name].SLOTS)
     ways: dict[str, str] = {}
-    for name, used in rows_in_use(config, batch).items():
+    for name in dict.fromkeys(schema.tables_of(config).values()):
         embedding = config.embeddings[name]
         rows = len(fitted.vocabularies[name]) + 1 if embedding.vocabulary else embedding.rows
-        size, in_use = _FLOAT * rows * embedding.dim * copies / _GIB, min(used, rows)
-        if embedding.held is not None:
-            ways[name] = embedding.held
-        elif size > config.training.shard_above_gib:
-            ways[name] = "sharded"
-        else:
-            ways[name] = min("sparse", "dense", key=lambda way: sent(way, ranks, rows, embedding.dim, in_use))
-        log.info("table", name=name, rows=rows, floats=embedding.dim, gib=f"{size:.3f}", first_batch_uses=in_use,
-                 held=ways[name] if ranks > 1 else "whole" if ways[name] != "sharded" else "sharded")  # fmt: skip
+        gib, in_use = _FLOAT * rows * embedding.dim * copies / _GIB, min(used.get(name, 0), rows)
+        way: str | None = embedding.held
+        if way is None and gib > config.training.shard_above_gib:
+            way = "sharded"
+        if ranks == 1 and way != "sharded":
+            way = "whole"
+        ways[name] = way or min(
+            "sparse", "dense", key=lambda way: sent(way, ranks, rows, embedding.dim, in_use)
+        )
+        log.info("table", name=name, rows=rows, floats=embedding.dim, gib=f"{gib:.3f}", held=ways[name])
     return ways
 
 
@@ -79,7 +81,10 @@ def rows_in_use(config: Config, batch: Arrays) -> dict[str, int]:
         parts = feature.of if isinstance(feature, CrossFeature) else (column,)
         ids.setdefault(table, []).append(np.stack([batch[part].ravel() for part in parts], axis=1))
     return {
-        table: sum(len(np.unique(together, axis=0)) for together in _by_width(found))
+        table: sum(
+            len(np.unique(together[(together != schema.ABSENT).all(axis=1)], axis=0))
+            for together in _by_width(found)
+        )
         for table, found in ids.items()
     }
 

@@ -40,7 +40,7 @@ def settings(config: Config, version: str, given: Mapping[str, str] | None = Non
     cores, memory = _cores(conf), _memory(conf)
     if memory is None:
         return {}
-    at_once = min(cores, memory // needed)
+    at_once = memory // needed
     if at_once < 1:
         raise DataError(f"{config.scoring.models}/{version}", expected=f"{needed / 2**30:.1f} GiB for a worker",
                         found=f"{memory / 2**30:.1f} GiB")  # fmt: skip

@@ -10,11 +10,17 @@ what other ranks have written only the rows that this one needs pass through mem
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from esmm.errors import DataError
+
+if TYPE_CHECKING:
+    from esmm.distributed.exchange import Exchange
+    from esmm.models import Model
+    from esmm.optimizers import Optimizer
 
 _BLOCK = 2**18
 """Rows that are in memory beside the variable."""
@@ -67,6 +73,16 @@ class Spread:
 
 NOTHING = Spread({}, 0, 1)
 """No tables at all."""
+
+
+def of(model: "Model", optimizer: "Optimizer", exchange: "Exchange") -> Spread:
+    """This rank's part of a model's tables that are spread over ranks, and of what the optimizer keeps of them."""
+    parts = {
+        name.replace("/", "."): {"rows": shard}
+        | {slot: optimizer.slot(slot, shard) for slot in optimizer.SLOTS}
+        for name, shard in model.shards.items()
+    }
+    return Spread(parts, exchange.rank, exchange.size)
 
 
 def _parts_in(directory: Path, what: str) -> list[Path]:

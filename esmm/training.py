@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import tensorflow as tf
 
-from esmm import calibration, fitting, histograms, models, optimizers, placing, runs
+from esmm import calibration, fitting, histograms, models, optimizers, placing, runs, spread
 from esmm.checkpoints import Best, Checkpoints, Outcome, State
 from esmm.config import Config
 from esmm.dataset import Load
@@ -34,7 +34,6 @@ from esmm.plan import ReadingPlan
 from esmm.progress import Progress, Totals
 from esmm.runs import Result
 from esmm.schedules import scheduled
-from esmm.spread import Spread
 from esmm.step import Signals, Stepped, make_step
 from esmm.validation import LABELS, Validation, summed
 
@@ -113,19 +112,14 @@ class _Run:
         settings = config.training
         parts = {"model": self._model, "optimizer": self._optimizer, "measured": self._measured}
         self._checkpoints = Checkpoints(
-            runs.checkpoints_of(config), parts, settings.checkpoints.keep, exchange, self._spread()
+            runs.checkpoints_of(config),
+            parts,
+            settings.checkpoints.keep,
+            exchange,
+            spread.of(self._model, self._optimizer, exchange),
         )
         self._saved_at = time.monotonic()
         self._progress = Progress(config, plan.rows) if exchange.rank == 0 else None
-
-    def _spread(self) -> Spread:
-        """This rank's part of the tables that are spread over ranks, and what the optimizer keeps of them."""
-        parts = {
-            name.replace("/", "."): {"rows": shard}
-            | {slot: self._optimizer.slot(slot, shard) for slot in self._optimizer.SLOTS}
-            for name, shard in self._model.shards.items()
-        }
-        return Spread(parts, self._exchange.rank, self._exchange.size)
 
     def train(self, days: Sequence[dt.date]) -> Result:
         try:
@@ -268,7 +262,7 @@ class _Run:
         outcome = state.best.outcome if state.best else state.last
         if state.best and state.stale:
             self._checkpoints.restore(state.best.checkpoint, only="model")
-        self._exchange.broadcast(self._model.variables)  # of the best epoch, rank 0 alone has them
+            self._exchange.broadcast(self._model.variables)  # which rank 0 alone has restored
         maps, calibrated = self._calibrate(state)
         seen = self._histograms(state, maps)
         traffic = self._traffic.summary()

@@ -170,3 +170,12 @@ def test_a_day_that_is_stopped_is_not_published(spark: SparkSession, config: Con
     assert not list(Path(config.scoring.table).glob("run=*"))
     manifest = scoring.score(spark, config, DAY, AS_OF, published(config, SAME))
     assert (manifest.rows, manifest.facts["drift"]) == (9, {"clicked": 0.0, "price": 0.0})
+
+
+def test_rows_are_counted_by_weight_in_bins_on_either_side_of_zero() -> None:
+    bins = {"pctr": np.array([-3, 2, -3, 0]), "price": np.array([5, 5, 7, 5]), "none": np.array([], np.int64)}
+    weights = np.array([1.0, 2.0, 0.5, 0.0])
+    found = {
+        name: histograms.counted({name: each}, weights[: len(each)])[name] for name, each in bins.items()
+    }
+    assert found == {"pctr": {-3: 1.5, 2: 2.0}, "price": {5: 3.0, 7: 0.5}, "none": {}}

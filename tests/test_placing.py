@@ -45,14 +45,15 @@ def test_rows_in_use_are_counted_once_whatever_the_column(values: dict[str, Any]
     batch = synthetic.columns(config, 60)
     found = placing.rows_in_use(config, batch)
     items = {*batch["item"].tolist(), *batch["clicked_item"].ravel().tolist()}
-    assert found["item"] == len(items)
-    assert found["pair"] == len(set(zip(batch["segment"].tolist(), batch["hour"].tolist(), strict=True)))
+    assert found["item"] == len(items - {-1})
+    pairs = set(zip(batch["segment"].tolist(), batch["hour"].tolist(), strict=True))
+    assert found["pair"] == len([pair for pair in pairs if -1 not in pair]) < len(pairs)
 
 
 def test_tables_are_held_by_size_density_or_as_the_config_says(values: dict[str, Any]) -> None:
-    """One batch of 128 uses about 50 ids a table: most rows of 60, few of 100,000; 3 GB is above the limit."""
+    """One batch of 128 uses about 50 ids a table: most rows of 55, few of 100,000; 3 GB is above the limit."""
     values["embeddings"] |= {
-        "seller": {"rows": 60, "dim": 4}, "brand": {"rows": 100_000, "dim": 4}, "category": {"rows": 60, "dim": 4,
+        "seller": {"rows": 55, "dim": 4}, "brand": {"rows": 100_000, "dim": 4}, "category": {"rows": 60, "dim": 4,
         "held": "sparse"}, "user": {"rows": 50_000_000, "dim": 8}, "context": {"rows": 60, "dim": 4, "held": "sharded"},
     }  # fmt: skip
     values["training"]["shard_above_gib"] = 2.9
@@ -66,13 +67,21 @@ def test_tables_are_held_by_size_density_or_as_the_config_says(values: dict[str,
     assert placing.chosen(configs.parse(values), planned(config), ranks(2), NOTHING)["user"] == "sparse"
 
 
+def test_one_process_holds_tables_whole_and_reads_nothing_to_know_it(values: dict[str, Any]) -> None:
+    values["embeddings"]["brand"]["held"] = "dense"
+    values["embeddings"]["user"]["held"] = "sharded"
+    config = configs.parse(values)
+    found = placing.chosen(config, ReadingPlan(columns={}, files=()), Alone(), NOTHING)
+    assert found == dict.fromkeys(found, "whole") | {"user": "sharded"}
+
+
 def test_samples_that_cannot_be_read_are_one_error(config: Config) -> None:
     table = synthetic.publish(config, [60])
     plan = planned(config)
     file = Path(table.path, table.manifest(synthetic.DAY).files[0].path)
     file.write_bytes(bytes(file.stat().st_size))
     with pytest.raises(DataError, match=r"part-0.parquet: expected a readable Parquet file"):
-        placing.chosen(config, plan, Alone(), NOTHING)
+        placing.chosen(config, plan, ranks(2), NOTHING)
 
 
 def test_traffic_is_the_mean_over_steps(config: Config) -> None:

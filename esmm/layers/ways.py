@@ -42,7 +42,7 @@ class Dense(Whole):
             whole = tf.scatter_nd(indices_u[:, tf.newaxis], counted_ud, tf.constant(self._shape, tf.int64))
             summed = self._exchange.total(whole)
             used_u = tf.where(summed[:, -1] > 0)[:, 0]
-            return Rows(used_u, tf.gather(summed[:, :-1], used_u))
+            return Rows(used_u, tf.gather(summed, used_u)[:, :-1])
 
         return Gathered(tf.gather(self.weights, indices_u), total)
 
@@ -97,10 +97,10 @@ WAYS: dict[str, Callable[..., Held]] = {"dense": Dense, "sparse": Sparse, "shard
 
 
 def holding(exchange: "Exchange", ways: Mapping[str, str]) -> Hold:
-    """How tables are made that are held in some ways, by their names."""
+    """How tables are made that are held in some ways, by their names; `whole` is one process's own."""
 
     def hold(name: str, rows: int, dim: int, seed: int, dtype: tf.DType) -> Held:
-        if exchange.size == 1 and ways[name] != "sharded":
+        if ways[name] == "whole":
             return Whole(name, rows, dim, seed, dtype)
         return WAYS[ways[name]](name, rows, dim, seed, dtype, exchange)
 
