@@ -255,6 +255,7 @@ def test_the_manifests_count_what_became_of_the_lines(imported: Imported) -> Non
     )
 
 
+@pytest.mark.slow
 def test_a_model_learns_from_them_and_is_measured(spark: SparkSession, imported: Imported) -> None:
     from esmm.distributed.exchange import Alone
     from esmm.training import train

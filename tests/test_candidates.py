@@ -99,6 +99,7 @@ def test_a_column_of_the_candidates_goes_before_the_configs_value(
 
 @pytest.mark.usefixtures("logs")
 @pytest.mark.parametrize("neutral", [1, -1])
+@pytest.mark.slow
 def test_a_position_is_learnt_from_and_scored_as_the_neutral_one(
     spark: SparkSession, values: dict[str, Any], neutral: int
 ) -> None:

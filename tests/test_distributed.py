@@ -118,6 +118,7 @@ def run_on_spark(spark: SparkSession, config: Config) -> Result:
     return spark_ranks.run(spark.sparkContext, config, Work(plan, [synthetic.DAY], validation))
 
 
+@pytest.mark.slow
 def test_spark_runs_two_ranks(
     spark: SparkSession, config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -162,6 +162,7 @@ def test_it_warns_or_stops(config: Config) -> None:
 
 
 @pytest.mark.usefixtures("candidates")
+@pytest.mark.slow
 def test_a_day_that_is_stopped_is_not_published(spark: SparkSession, config: Config) -> None:
     config = with_drift(config, on_drift="stop", threshold=0.25)
     with pytest.raises(DataError, match=r"^scoring.drift: .* found \d+.\d\d of \w+, \d+.\d\d of \w+$"):

@@ -87,10 +87,9 @@ def nightly_rows(spark: SparkSession, config: Config, days: list[dt.date]) -> Ro
     }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "shape", [pytest.param(SPRING, id="spring", marks=pytest.mark.slow), pytest.param(AUTUMN, id="autumn")]
-)
+@pytest.mark.parametrize("shape", [SPRING, AUTUMN], ids=["spring", "autumn"])
 def test_lists_are_those_of_samples_built_as_of_the_days_start(
     spark: SparkSession, tmp_path: Path, shape: Shape
 ) -> None:
@@ -131,6 +130,7 @@ def config(values: dict[str, Any]) -> Config:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_an_evaluation_measures_what_rebuilt_samples_would_score(spark: SparkSession, config: Config) -> None:
     """By a model that is not trained, but looks at lists."""
     from esmm import models

@@ -102,6 +102,7 @@ def test_the_saved_model(market: Market) -> None:
     market.check(scoring.predict_in_batches(predict, market.features, 999))
 
 
+@pytest.mark.slow
 def test_spark_on_this_machine(spark: SparkSession, market: Market) -> None:
     rows = spark.read.parquet(str(market.file)).repartition(3)
     found = scoring.with_predictions(rows, market.config, market.version, keep=["exposure_id"])
@@ -155,6 +156,7 @@ def test_pandas_with_nothing_but_tensorflow(market: Market, tmp_path: Path) -> N
     market.check(pd.read_pickle(tmp_path / "found.pkl"))
 
 
+@pytest.mark.slow
 def test_tensorflows_own_command(market: Market, tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", **market.features)
     inputs = ";".join(f"{name}=rows.npz[{name}]" for name in market.features)

@@ -189,7 +189,7 @@ SPOILT: list[Any] = [
     pytest.param(unreadable, [], 1, "clicks/part-0.parquet: expected a path that can be read", id="unreadable file"),
     pytest.param(
         a_column_too_few, SET_CSV, 1, "clicks/a.csv: expected rows of click_id bigint, user_id bigint, ",
-        id="CSV with a column too few",
+        id="CSV with a column too few", marks=pytest.mark.slow,
     ),
     pytest.param(
         nothing, NO_TABLE, 1, "logs.purchases.table: expected a table of the catalog, found nothing there",

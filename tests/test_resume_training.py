@@ -99,6 +99,7 @@ def compare(found: Result, expected: Result) -> None:
         assert found["metrics"][task] == pytest.approx(metrics, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_that_has_published_its_model_is_not_done_again(learning: Config) -> None:
     first = run(learning)
     with capture_logs() as lines:
@@ -148,6 +149,7 @@ def changed_rate(config: Config) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update={"optimizer": optimizer})})
 
 
+@pytest.mark.slow
 def test_another_batch_size_takes_what_is_left_once(
     learning: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +169,7 @@ def test_checkpoints_come_by_time_too(learning: Config) -> None:
     assert len(versions.complete(f"{config.training.directory}/checkpoints")) == 30
 
 
+@pytest.mark.slow
 def test_the_best_epochs_model_is_the_one_that_is_published(learning: Config) -> None:
     """A rate that destroys what the first epoch has learnt."""
     optimizer = Optimizer(name="adam", learning_rate=0.02, schedule="constant")
@@ -190,6 +193,7 @@ def test_the_best_epochs_model_is_the_one_that_is_published(learning: Config) ->
     assert facts["validation"] == found["validation"]
 
 
+@pytest.mark.slow
 def test_validation_measures_the_model_as_it_is_exported(learning: Config) -> None:
     config = learning.model_copy(update={"training": learning.training.model_copy(update={"epochs": 1})})
     found = run(config, validation=True)
@@ -260,6 +264,7 @@ def test_samples_without_a_purchase_cannot_calibrate(
     assert not versions.complete(checkpoints_of(learning))
 
 
+@pytest.mark.slow
 def test_samples_to_validate_on_that_cannot_be_read_are_one_error(learning: Config) -> None:
     """The epoch before it is not lost: once they can be read, the run goes on with them."""
     config = learning.model_copy(update={"training": learning.training.model_copy(update={"epochs": 1})})
@@ -283,6 +288,7 @@ def first_file(plan: ReadingPlan) -> ReadingPlan:
     return plan.model_copy(update={"files": plan.files[:1]})
 
 
+@pytest.mark.slow
 def test_a_collapse_of_pcvr_is_warned_of(learning: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Towers whose CVR says one in a thousand, where half of the clicked rows are purchases."""
     taken = training.make_step

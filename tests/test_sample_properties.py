@@ -66,6 +66,7 @@ def happened(number: int, user: int, item: int, at: int, names: int | None = Non
     return Event(number, user, item, at, names, filed=local(at, ZONE).date())
 
 
+@pytest.mark.slow
 def test_events_at_or_after_an_exposures_time_change_only_labels(
     build: Build, logs: Logs, rows: Rows
 ) -> None:
@@ -99,6 +100,7 @@ def test_events_at_or_after_an_exposures_time_change_only_labels(
     assert differences(without(rows, LABELS), without({key: after[key] for key in rows}, LABELS))
 
 
+@pytest.mark.slow
 def test_order_files_and_repetitions_change_nothing(build: Build, logs: Logs, rows: Rows) -> None:
     repeated = [log + random.Random(2).sample(log, len(log) // 2) for log in logs]
     assert not differences(rows, build(Logs(*repeated), order=3))
@@ -160,6 +162,7 @@ def test_a_copy_is_one_whatever_days_are_built(build: Build) -> None:
     assert not differences({2: together[2]}, build(logs, DAYS[1:2], shape))
 
 
+@pytest.mark.slow
 def test_files_of_other_days_are_not_opened(
     spark: SparkSession, tmp_path: Path, logs: Logs, rows: Rows
 ) -> None:

@@ -119,6 +119,7 @@ def test_events_at_or_after_an_exposure_change_no_list(spark: SparkSession, conf
     assert any(before[key]["clicked_item"] != after[key]["clicked_item"] for key in before)
 
 
+@pytest.mark.slow
 def test_building_again_gives_the_same_files_contents(spark: SparkSession, config: Config) -> None:
     """Order of rows included; the files that were replaced stay for those who read them."""
     write_logs(config, *random_logs(4, rows=300))

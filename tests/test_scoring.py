@@ -82,6 +82,7 @@ def test_scores_are_the_models_and_are_ranked(spark: SparkSession, config: Confi
 
 
 @pytest.mark.usefixtures("candidates")
+@pytest.mark.slow
 def test_scoring_a_day_again_gives_the_same_rows(spark: SparkSession, config: Config, model: str) -> None:
     first = scoring.score(spark, config, DAY, AS_OF, model)
     before = scores(spark, config)

@@ -456,6 +456,7 @@ def from_the_zip(imported: list[str]) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_job_on_this_machine(tmp_path: Path) -> None:
     counted, imported = run_job(tmp_path, "--master", "local[1]")
     assert counted == ["3", "8", "--set", "a b"]

@@ -146,6 +146,7 @@ def test_a_run_learns_and_says_how_well(config: Config) -> None:
     assert result["metrics"]["ctr"]["rows"] == 1501
 
 
+@pytest.mark.slow
 def test_a_run_again_gives_the_same_model(config: Config) -> None:
     config = changed(config, epochs=2).model_copy(
         update={"model": config.model.model_copy(update={"dropout": 0.3})}

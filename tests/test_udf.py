@@ -132,6 +132,7 @@ def test_a_model_that_was_changed_is_refused_before_any_row(
         udf.predict(config, model)
 
 
+@pytest.mark.slow
 def test_the_driver_never_imports_tensorflow(config: Config, model: str, tmp_path: Path) -> None:
     """Neither does the daemon that its workers are forks of: TensorFlow would hang in them."""
     (tmp_path / "config.json").write_text(config.model_dump_json())

@@ -26,6 +26,7 @@ CLICKED = [Event(n, n % 40, n % 12, START + n * MINUTE + 1) for n in range(1, 60
 BOUGHT = [Event(1, 1, 1, START + MINUTE + 2)]
 
 
+@pytest.mark.slow
 def test_a_day_that_sampling_leaves_nothing_of_fails_alone(
     spark: SparkSession, values: dict[str, Any]
 ) -> None:
