@@ -3,9 +3,11 @@
     make bench-models                           # the simulator's three settings of selection bias
     make bench-models DATA=FOLDER               # KuaiRand's files too, beside gradient boosting
     .venv/bin/python -m benchmarks.bench_models --settings strong --variants base,esmm --seeds 2
+    .venv/bin/python -m benchmarks.bench_models --settings strong --exposures 400000 --seeds 1   # eight times the logs
 
-Into build/bench: models.md, models.png and models.json, with mean and standard deviation over seeds. docs/models.md
-says how to read them. What was trained before is not trained again, so that an interrupted run goes on.
+Into build/bench: models.md, models.png and models.json, with mean and standard deviation over seeds; with --exposures,
+which trains and measures on larger markets, into build/bench/exposures-N. docs/models.md says how to read them. What
+was trained before is not trained again, so that an interrupted run goes on.
 """
 
 import logging
@@ -30,17 +32,24 @@ SEEDS = 5
 DIRECTORY = ROOT / "build/bench"
 
 Words = Annotated[str, typer.Option(metavar="NAME,…")]
+Exposures = Annotated[int | None, typer.Option(min=1, help="A day of a market, instead of the config's.")]
 Data = Annotated[Path | None, typer.Option(envvar="DATA", help="The folder of KuaiRand's files.")]
 
 
-def main(settings: Words = "", variants: Words = "", seeds: int = SEEDS, data: Data = None) -> None:
+def main(
+    settings: Words = "",
+    variants: Words = "",
+    seeds: int = SEEDS,
+    data: Data = None,
+    exposures: Exposures = None,
+) -> None:
     """Train, measure and report; by default all settings and all variants."""
     # The jobs' own processes say what they do; here it would be said for each model.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     console, start = Console(), time.monotonic()
     of_variants = _chosen(variants, VARIANTS)
-    all_rows = [market(setting) for setting in _chosen(settings, AGREEMENT)]
+    all_rows = [market(setting, exposures) for setting in _chosen(settings, AGREEMENT)]
     if data is None:
         console.print("DATA: not given, so without KuaiRand (make bench-models DATA=FOLDER)")
     else:
@@ -49,8 +58,9 @@ def main(settings: Words = "", variants: Words = "", seeds: int = SEEDS, data: D
     found = {rows.name: compared(rows, of_variants, seen) for rows in all_rows}
     minutes = (time.monotonic() - start) / 60
     facts = {"seeds": list(seen), "minutes": minutes, "commit": commit(), "machine": machine()}
-    console.print(report.write(found, DIRECTORY, facts), markup=False, highlight=False)
-    console.print(str(DIRECTORY / "models.json"), soft_wrap=True)
+    directory = DIRECTORY if exposures is None else DIRECTORY / f"exposures-{exposures}"
+    console.print(report.write(found, directory, facts), markup=False, highlight=False)
+    console.print(str(directory / "models.json"), soft_wrap=True)
 
 
 def compared(rows: Rows, variants: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[str, Any]]:

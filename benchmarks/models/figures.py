@@ -1,11 +1,18 @@
 """What predictions of held-out rows are worth: AUCs by scikit-learn, and whether pCVR is right on average.
 
     of(rows.labels(), predictions)
-    # {"ctr_auc": 0.741, "cvr_auc": 0.663, "ctcvr_auc": 0.812, "cvr_all_auc": 0.682, "cvr_all_pcoc": 1.31}
+    # {"ctr_auc": 0.741, "cvr_auc": 0.663, "ctcvr_auc": 0.812,
+    #  "cvr_all_auc": 0.682, "cvr_all_pcoc": 1.31, "ips_pcoc": 1.24}
 
-cvr_auc is of purchases on clicked rows, all that real logs allow. The last two, of all exposures, need the truth:
+cvr_auc is of purchases on clicked rows, all that real logs allow. The others, of all exposures, need the truth:
 cvr_all_auc is of purchases drawn for every exposure as if it had been clicked, and cvr_all_pcoc the mean of pCVR over
-that of the true pCVR.
+that of the true pCVR. ips_pcoc says how much of an error in the latter is the propensities': with p and r the true
+pCTR and pCVR, and q the predicted pCTR, it is
+
+    (Σ w r / Σ w) / (Σ r / rows)        with w = p / q,
+
+the PCOC of the rate of purchases that is expected of clicked rows when each is weighed by 1 / q, which is what the
+inverse propensity loss fits. It is 1 where q is p, and above 1 where q is too low on rows of a high pCVR.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +23,6 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.models.rows import Labels
 from benchmarks.models.training import Predictions
-
-AUCS = ("ctr_auc", "cvr_auc", "ctcvr_auc")
-"""What real logs allow."""
-OF_ALL = ("cvr_all_auc", "cvr_all_pcoc")
-"""What takes the truth."""
 
 
 class Task(NamedTuple):
@@ -35,7 +37,7 @@ class Task(NamedTuple):
 
 
 def tasks(labels: Labels) -> dict[str, Task]:
-    """The tasks of AUCS, and with the truth that of purchases if clicked."""
+    """What real logs allow, and with the truth that of purchases if clicked."""
     clicked = labels["click"] == 1
     everywhere = np.ones_like(clicked)
     found = {
@@ -55,7 +57,10 @@ def of(labels: Labels, predictions: Predictions) -> dict[str, float]:
         for name, task in tasks(labels).items()
     }
     if "true_pcvr" in labels:
-        figures["cvr_all_pcoc"] = float(predictions.pcvr.mean(dtype=np.float64) / labels["true_pcvr"].mean())
+        pctr, pcvr = labels["true_pctr"], labels["true_pcvr"]
+        figures["cvr_all_pcoc"] = float(predictions.pcvr.mean(dtype=np.float64) / pcvr.mean())
+        weights = pctr / predictions.pctr.astype(np.float64)
+        figures["ips_pcoc"] = float(np.average(pcvr, weights=weights) / pcvr.mean())
     return figures
 
 

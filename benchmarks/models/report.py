@@ -24,6 +24,7 @@ TITLES = {
     "cvr_all_auc": "CVR AUC, all exposures",
     "ctcvr_auc": "CTCVR AUC",
     "cvr_all_pcoc": "PCOC of pCVR, all exposures",
+    "ips_pcoc": "PCOC of purchases weighed by 1 / pCTR",
 }
 MINUS = "_minus_boosting"
 YARDSTICKS = ("truth", "boosting")

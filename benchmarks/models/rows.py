@@ -90,10 +90,15 @@ class Rows:
         return found[["user_id", "item_id", "exposed_at", *columns[1:]]]
 
 
-def market(setting: str, source: Path = ROOT / "conf/bench.yaml") -> Rows:
-    """The rows of a setting of selection bias: all days but the last, which is not mature, the one before held out."""
+def market(setting: str, exposures: int | None = None, source: Path = ROOT / "conf/bench.yaml") -> Rows:
+    """The rows of a setting of selection bias: all days but the last, which is not mature, the one before held out.
+
+    With `exposures`, so many a day instead of the config's.
+    """
     values = _read(source)
     values["simulation"]["agreement"] = AGREEMENT[setting]
+    if exposures is not None:
+        values["simulation"]["exposures_per_day"] = exposures
     directory = _directory(setting, values)
     config = _written(directory, values, "build/bench/market")
     assert config.simulation is not None
