@@ -110,6 +110,10 @@ def _first_batch(config: Config, plan: ReadingPlan) -> Arrays:
     return {column.name: np.concatenate([part[column.name] for part in parts])[:size] for column in columns}
 
 
+Summary = dict[str, dict[str, Any]]
+"""By table, its way, and the mean over steps of rows in use and of bytes that a rank sends."""
+
+
 class Traffic:
     """Counts the rows that a rank's batches use of each table."""
 
@@ -124,11 +128,20 @@ class Traffic:
         for name, used in rows.items():
             self._rows[name] += int(used)
 
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """By table, how it is held, and the mean over this process's steps of rows in use and of bytes sent."""
+    def summary(self) -> Summary:
+        """What this process's steps used and sent."""
         found = {}
         for name, table in self._tables.items():
             way, in_use = self._ways[name.rpartition("/")[2]], self._rows[name] / max(self._steps, 1)
             sends = sent(way, self._ranks, table.size, table.dim, in_use)
             found[name] = {"way": way, "rows": round(in_use, 1), "bytes": round(sends)}
         return found
+
+
+def log_traffic(tables: Summary) -> None:
+    """A line of the log for each table, and one for all."""
+    for name, found in tables.items():
+        log.info(
+            "table sent", name=name, held=found["way"], rows_a_step=found["rows"], bytes_a_step=found["bytes"]
+        )
+    log.info("tables sent", bytes_a_step=sum(found["bytes"] for found in tables.values()))

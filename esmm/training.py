@@ -12,19 +12,19 @@ import datetime as dt
 import platform
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 import tensorflow as tf
 
-from esmm import calibration, fitting, histograms, models, optimizers, placing, runs, spread
+from esmm import calibration, fitting, models, optimizers, placing, runs, spread
 from esmm.checkpoints import Best, Checkpoints, Outcome, State
 from esmm.config import Config
 from esmm.dataset import Load
+from esmm.delivery import Delivery
 from esmm.early_stopping import judged, score
 from esmm.epochs import Epoch, Position
 from esmm.errors import ConfigError, DataError
-from esmm.export import export
 from esmm.feeding import Fed, feed, reading
 from esmm.fitted import Fitted
 from esmm.layers.ways import holding
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
     from esmm.distributed.exchange import Exchange
 
 log = structlog.get_logger()
-
-LOOKED_AT = 131_072
-"""Samples, about, whose histograms a model's manifest has. Of N rows in B bins, chance alone makes an index of drift of
-some (B - 1) / N (Yurdakul 2018)."""
 
 
 def train(
@@ -104,11 +100,11 @@ class _Run:
             exchange.total,
         )
         self._measured = _Measured()
-        self._looked_at = validation or plan
         self._step = make_step(self._model, self._optimizer, exchange, config)
         self._validation = (
             None if validation is None else Validation(config, validation, self._model, exchange, load)
         )
+        self._delivery = Delivery(config, self._model, exchange, load, self._validation, validation or plan)
         settings = config.training
         parts = {"model": self._model, "optimizer": self._optimizer, "measured": self._measured}
         self._checkpoints = Checkpoints(
@@ -258,46 +254,31 @@ class _Run:
         self._checkpoints.save(state, version)
 
     def _publish(self, state: State, days: Sequence[dt.date]) -> Result:
-        """Export the last model, or the best one where training stopped for it."""
-        outcome = state.best.outcome if state.best else state.last
-        if state.best and state.stale:
-            self._checkpoints.restore(state.best.checkpoint, only="model")
-            self._exchange.broadcast(self._model.variables)  # which rank 0 alone has restored
-        maps, calibrated = self._calibrate(state)
-        seen = self._histograms(state, maps)
-        traffic = self._traffic.summary()
-        self._exchange.at(state.step, "exporting")
-        result, models = None, self._config.scoring.models
-        if self._exchange.rank == 0 or self._model.shards:
-            facts = {
-                "days": [str(day) for day in days], "rows": self._plan.rows, "steps": state.step,
-                "samples": state.samples, "planned": self._plan.rows * state.position.epoch,
-                "ranks": self._exchange.size, "epoch": state.best.epoch if state.best else state.position.epoch,
-                "fitted": self._fitted.summary(), "tables": traffic, **outcome.model_dump(mode="json"),
-                "calibration": calibrated, histograms.FACT: seen,
-            }  # fmt: skip
-            version = export(self._model, self._config, models, facts, maps, self._exchange)
+        """The last model, or the best one where training stopped for it."""
+        outcome, epoch = state.last, state.position.epoch
+        if state.best:
+            outcome, epoch = state.best.outcome, state.best.epoch
+            if state.stale:
+                self._checkpoints.restore(state.best.checkpoint, only="model")
+                self._exchange.broadcast(self._model.variables)  # which rank 0 alone has restored
+        tables = self._traffic.summary()
+        if self._exchange.rank == 0 and self._exchange.size > 1:
+            placing.log_traffic(tables)
+        facts = {
+            "days": [str(day) for day in days], "rows": self._plan.rows, "steps": state.step,
+            "samples": state.samples, "planned": self._plan.rows * state.position.epoch,
+            "ranks": self._exchange.size, "epoch": epoch, "fitted": self._fitted.summary(), "tables": tables,
+            **outcome.model_dump(mode="json"),
+        }  # fmt: skip
+        version = self._delivery(state.step, facts)
+        result = None
         if self._exchange.rank == 0:
+            assert version is not None
             runs.finish(self._checkpoints.root, run=self._digest, model=version)
-            result = runs.result(models, version)
+            result = runs.result(self._config.scoring.models, version)
         result = self._exchange.broadcast_object(result)
         assert result is not None
         return result
-
-    def _calibrate(self, state: State) -> tuple[calibration.Calibration | None, dict[str, Any] | None]:
-        """The maps of the model that rank 0 is about to publish, and what the manifest states of them."""
-        if not self._config.training.calibrate or self._validation is None:
-            return None, None
-        self._exchange.at(state.step, "calibrating")
-        return self._validation.calibrate()
-
-    def _histograms(self, state: State, maps: calibration.Calibration | None) -> histograms.Histograms | None:
-        """What the samples look like to that model, validation's or else its own; None where it cannot score."""
-        if self._config.logs is None:
-            return None
-        self._exchange.at(state.step, "looking at samples")
-        plan = self._looked_at.some(LOOKED_AT)
-        return Validation(self._config, plan, self._model, self._exchange, self._load).histograms(maps)
 
     def _checkpoint_is_due(self, number: int) -> bool:
         settings = self._config.training.checkpoints

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from structlog.testing import capture_logs
 
 from esmm import config as configs
 from esmm import models, placing, schema
@@ -92,3 +93,13 @@ def test_traffic_is_the_mean_over_steps(config: Config) -> None:
         traffic.add({name: tf.constant(used) for name in config.embeddings})
     assert traffic.summary()["item"] == {"way": "sparse", "rows": 15.0, "bytes": 15 * (4 * 4 + 8)}
     assert np.isclose(traffic.summary()["seller"]["bytes"], 15 * (4 * 4 + 8))
+
+
+def test_what_was_sent_is_logged_by_table_and_in_all() -> None:
+    item, seller = {"way": "sharded", "rows": 15.0, "bytes": 2000}, {"way": "dense", "rows": 7.5, "bytes": 300}
+    with capture_logs() as lines:
+        placing.log_traffic({"item": item, "seller": seller})
+    assert [line.get("name") for line in lines] == ["item", "seller", None]
+    assert lines[0]["held"] == "sharded"
+    assert lines[0]["rows_a_step"] == 15.0
+    assert [line["bytes_a_step"] for line in lines] == [2000, 300, 2300]
