@@ -16,6 +16,9 @@ from esmm.config import Config
 from esmm.days import Period
 from esmm.errors import DataError
 
+ENTITIES = ("items ", "users ")
+"""How fates begin that are of no event."""
+
 Counts = dict[dt.date, Counter[str]]
 """Day to what happened to the rows of its logs, such as `clicks credited`."""
 
@@ -37,7 +40,10 @@ def counted(spark: SparkSession, config: Config, period: Period) -> Counts:
 
 
 def _drops(found: Counter[str]) -> Counter[str]:
-    """What was read of each log, and what became of it: the rows of all other fates add up to it."""
+    """What was read of each log of events, and what became of it: the rows of all other fates add up to it.
+
+    Of items and users, what was rejected alone: most of their rows are of no day.
+    """
     counts: Counter[str] = Counter()
     for name in ("exposures", "clicks", "purchases"):
         stages = ["usable", "unique", "kept", "credited"]
@@ -50,16 +56,18 @@ def _drops(found: Counter[str]) -> Counter[str]:
         counts[f"{name} over the cap"] = unique - kept
         counts[f"{name} orphan"] = kept - credited
         counts[f"{name} credited"] = credited
+    counts.update({fate: rows for fate, rows in found.items() if fate.startswith(ENTITIES)})
     return counts
 
 
 def rejected(of_day: Counter[str]) -> int:
     """The rows of a day that could not be used: what was read and met no other fate."""
     others = ("duplicate", "over the cap", "orphan", "credited")
-    return sum(
+    of_events = sum(
         of_day[f"{name} read"] - sum(of_day[f"{name} {fate}"] for fate in others)
         for name in ("exposures", "clicks", "purchases")
     )
+    return of_events + sum(rows for fate, rows in of_day.items() if fate.startswith(ENTITIES))
 
 
 def without_exposures(counts: Counts) -> dict[dt.date, DataError]:

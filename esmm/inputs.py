@@ -254,6 +254,7 @@ def entities(source: Input, role: str, features: Mapping[str, SourcedFeature]) -
         since.alias("valid_from"),
         feature_struct(source.feature(key, feature) for key, feature in features.items()).alias("features"),
         F.coalesce(*broken).alias("reject_reason"),
+        F.to_json(F.struct("*")).alias("original"),
     )
 
 

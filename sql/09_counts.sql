@@ -1,8 +1,8 @@
 -- Grain: one row a day, log and fate: how many of the log's rows of that day met it.
 -- In: raw_exposures, raw_clicks, raw_purchases, unique_events, credited_events, rejects; :time_zone, :first_day,
 --     :last_day.
--- Fates: one for each reason of rejection; usable, what was not rejected; unique, of those what is no duplicate;
--- kept, of those what is under the cap; credited, of those what has an exposure.
+-- Fates: one for each reason of rejection, also of items and users; usable, what was not rejected; unique, of those
+-- what is no duplicate; kept, of those what is under the cap; credited, of those what has an exposure.
 -- Rows are counted (n_) by minute, and only a time of each minute is turned into a day of the time zone: that is dear,
 -- and no zone has begun a day within a minute since 1972. A time, not the minute itself: by that, Spark would filter
 -- each row by its day.

@@ -96,7 +96,10 @@ def test_traffic_is_the_mean_over_steps(config: Config) -> None:
 
 
 def test_what_was_sent_is_logged_by_table_and_in_all() -> None:
-    item, seller = {"way": "sharded", "rows": 15.0, "bytes": 2000}, {"way": "dense", "rows": 7.5, "bytes": 300}
+    item, seller = (
+        {"way": "sharded", "rows": 15.0, "bytes": 2000},
+        {"way": "dense", "rows": 7.5, "bytes": 300},
+    )
     with capture_logs() as lines:
         placing.log_traffic({"item": item, "seller": seller})
     assert [line.get("name") for line in lines] == ["item", "seller", None]

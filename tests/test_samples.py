@@ -141,6 +141,19 @@ def test_the_manifest_counts_what_was_dropped_and_the_rejects_are_kept(
     exposures = [Event(1, 1, 1, start), Event(1, 1, 1, start), Event(2, -5, 1, start), Event(3, 2, 1, start)]
     clicks = [Event(10, 1, 1, start + MINUTE), Event(11, 1, 2, start + MINUTE)]
     write_logs(config, exposures, clicks, [Event(20, 1, 1, start + 2 * MINUTE)])
+    path = Path(config.logs.items.path) / "part-0.parquet"
+    items = pq.read_table(path)
+    pq.write_table(
+        pa.concat_tables(
+            [
+                items,
+                items.slice(0, 1).set_column(
+                    items.column_names.index("item_id"), "item_id", pa.array([None], pa.int64())
+                ),
+            ]
+        ),
+        path,
+    )
     manifest = samples.build(spark, config, DAYS[:1], allow_immature=True).or_raise()[0]
     assert manifest.immature
     assert manifest.rows == 2
@@ -148,12 +161,17 @@ def test_the_manifest_counts_what_was_dropped_and_the_rejects_are_kept(
         "exposures read": 4, "exposures negative user": 1, "exposures duplicate": 1, "exposures credited": 2,
         "clicks read": 2, "clicks orphan": 1, "clicks credited": 1,
         "purchases read": 1, "purchases credited": 1,
+        "items no item": 1,
         "samples": 2, "clicked": 1, "bought": 1,
     }  # fmt: skip
     table = Table(f"{config.samples.table}_rejects")
-    rows = spark.read.parquet(*table.files(DAYS[:1])).collect()
-    assert [(row["log"], row["reason"]) for row in rows] == [("exposures", "negative user")]
+    rows = sorted(spark.read.parquet(*table.files(DAYS[:1])).collect(), key=lambda row: row["log"])
+    assert [(row["log"], row["reason"]) for row in rows] == [
+        ("exposures", "negative user"),
+        ("items", "no item"),
+    ]
     assert '"user_id":-5' in rows[0]["original"]
+    assert '"item_id"' not in rows[1]["original"]
     # What was mended is not rejected any more.
     write_logs(config, exposures[:2], clicks, [Event(20, 1, 1, start + 2 * MINUTE)])
     samples.build(spark, config, DAYS[:1], allow_immature=True).or_raise()

@@ -17,7 +17,7 @@ MICROSECOND = 1 / MINUTE
 ORIGIN = start_of(SPRING[1], ZONE)
 DAYS = {"time_zone": "Europe/Paris", "first_day": "2026-03-28", "last_day": "2026-03-29"}
 FIRST, SECOND = "2026-03-28", "2026-03-29"
-LOGS = ("exposures", "clicks", "purchases")
+LOGS = ("exposures", "clicks", "purchases", "items", "users")
 RAW = "event_at bigint, reject_reason string, filed_on string, original string"
 
 
@@ -64,6 +64,18 @@ def test_reject(rejects: dict[str, Any], case: int, name: str) -> None:
     else:
         assert found is not None
         assert (found["log"], found["reason"], found["ds"]) == ("clicks", reason, day)
+
+
+def test_rows_of_items_and_users_are_rejects_of_the_first_day(spark: SparkSession) -> None:
+    """Whatever time they are valid from: that is of no day's events."""
+    register_raw(
+        spark, items=[(10, "no item", None), (10, None, None)], users=[(None, "unreadable time", None)]
+    )
+    assert count(spark, unique=[], credited=[]) == {
+        (FIRST, "items", "no item"): 1, (FIRST, "users", "unreadable time"): 1,
+    }  # fmt: skip
+    found = statements.run(spark, "10_rejects", DAYS).collect()
+    assert {row["original"] for row in found} == {"items 0", "users 0"}
 
 
 def count(
