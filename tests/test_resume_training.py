@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from esmm import export, schema, training, versions
+from esmm import delivery, export, schema, training, versions
 from esmm.config import Checkpoints, Config, EarlyStopping, Model, Optimizer
 from esmm.distributed.exchange import Alone
 from esmm.errors import ConfigError, DataError
@@ -119,7 +119,7 @@ def test_a_run_that_was_trained_but_not_published_is_published(
 ) -> None:
     expected = run(elsewhere(learning))
     with monkeypatch.context() as patched:
-        patched.setattr(training, "export", lambda *_: (_ for _ in ()).throw(Killed))
+        patched.setattr(delivery, "export", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             run(learning)
     with capture_logs() as lines:
@@ -219,7 +219,7 @@ def test_the_published_model_is_calibrated_on_the_validation_samples(
     stopping = EarlyStopping(metric="ctr.log_loss", min_change=1.0)
     config = with_training(learning, calibrate=True, early_stopping=stopping)
     with monkeypatch.context() as patched:
-        patched.setattr(training, "export", lambda *_: (_ for _ in ()).throw(Killed))
+        patched.setattr(delivery, "export", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             run(config, validation=True)
     facts = export.load(config.scoring.models, run(config, validation=True)["version"]).facts
