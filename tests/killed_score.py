@@ -1,8 +1,9 @@
 """jobs/score.py, of which one process is killed once: WHO WHEN MARKER [job options].
 
 WHO is the driver, killed at one phase of its publication (`tests.killed_job`), or the first of the workers, or of their
-executors, to come to one of MOMENTS. The file MARKER says that it has happened. What is patched is only where a
-process dies.
+executors, to come to a moment: "first rows", "later rows", or "ranked rows", when what it scored has been shuffled and
+ranked, so that what dies takes shuffled rows with it. The file MARKER says that it has happened. What is patched is
+only where a process dies.
 """
 
 import os
@@ -24,9 +25,7 @@ PROGRAM = "from tests.killed_score import main\nmain()\n"
 """As that of `tests.killed_job`."""
 
 BATCHES = {"first rows": 1, "later rows": 3}
-MOMENTS = (*BATCHES, "ranked rows")
-"""When a task has scored its first batch; when it has handed on two and scored the third; when what it scored has been
-shuffled and ranked, so that what dies takes shuffled rows with it."""
+"""After how many: when a task has scored its first batch, or when it has handed on two and scored the third."""
 
 
 def die_once(who: str, marker: str) -> None:

@@ -17,7 +17,7 @@ from esmm import evaluation, report, samples, schema, scoring, simulate
 from esmm.config import Config, parse
 from esmm.days import day_start
 from esmm.publish import Table
-from tests.test_samples import DAYS, ZONE, Event, write_log, write_logs
+from tests.test_samples import DAYS, ZONE, Event, write_logs
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"days": 4, "users": 300, "items": 150, "exposures_per_day": 4_000}
@@ -76,6 +76,7 @@ def test_logs_to_scores(spark: SparkSession, values: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_commands_with_executors_of_their_own(values: dict[str, Any], tmp_path: Path) -> None:
     """As the README gives them, training and scoring on a local-cluster: JVMs that have no checkout."""
     values["simulation"] |= SMALL
@@ -165,10 +166,6 @@ def nothing(config: Config) -> None:
     """The logs stay as they are."""
 
 
-def without_clicks(config: Config) -> None:
-    write_log(config.logs.clicks.source, "click_id", "clicked_at", [])
-
-
 def unreadable(config: Config) -> None:
     Path(config.logs.clicks.source, "part-0.parquet").write_text("no Parquet at all")
 
@@ -202,27 +199,6 @@ SPOILT: list[Any] = [
     pytest.param(
         nothing, ["--set=lists.clicked.length=0"], 2, "lists.clicked.length: expected greater than 0, found 0",
         id="N = 0",
-    ),
-    # These ways through the code are covered without a process of their own, too.
-    pytest.param(
-        nothing, ["--set=attribution.click_window=-30m"], 2, "attribution.click_window: expected a duration",
-        id="negative window", marks=pytest.mark.slow,
-    ),
-    pytest.param(
-        nothing, ["--set=logs.clicks.columns.time=clicked"], 1, "logs.clicks.columns.time: expected a column of ",
-        id="missing column", marks=pytest.mark.slow,
-    ),
-    pytest.param(
-        nothing, ["--set=features.price.source=items.prise"], 2, "features.price.source: expected a column of ",
-        id="missing column of a feature", marks=pytest.mark.slow,
-    ),
-    pytest.param(
-        without_clicks, [], 1, "logs.clicks.path: expected at least one row, found an empty log",
-        id="empty log", marks=pytest.mark.slow,
-    ),
-    pytest.param(
-        nothing, ["--date=2026-03-29"], 1, "logs.exposures: expected exposures on 2026-03-29, found none",
-        id="day without logs", marks=pytest.mark.slow,
     ),
 ]  # fmt: skip
 

@@ -18,7 +18,7 @@ import yaml
 from esmm import export, histograms, models, simulate
 from esmm.config import Config, parse
 from esmm.publish import Table
-from tests import killed_job, killed_score
+from tests import killed_score
 from tests.conftest import ROOT, small
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -133,10 +133,13 @@ def check_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
 
 
 def test_a_driver_that_is_killed(night: Night) -> None:
-    """At each phase of its publication; the first to die after the pointer has moved leaves the new partition."""
+    """Beside its publication's last step; the one to die after the pointer has moved leaves the new partition.
+
+    The other phases are of `tests.test_publication`: the table is published by the same code.
+    """
     old = night.rows()
     with read(night, [night.old, night.new]):
-        for phase in killed_job.PHASES:
+        for phase in ("staged", "before the pointer", "after the pointer"):
             done = night.killed("driver", phase)
             assert done.returncode == 128 + signal.SIGKILL, f"{phase}: {done.stdout}\n{done.stderr}"
             if phase != "after the pointer":
@@ -153,7 +156,7 @@ def test_a_worker_that_is_killed_on_one_machine(night: Night) -> None:
     """There a task has one try: the job ends in one line and leaves the day as it was."""
     old = night.rows()
     with read(night, [night.old, night.new]):
-        for moment in killed_score.MOMENTS:
+        for moment in ("later rows", "ranked rows"):
             done = night.killed("worker", moment)
             assert done.returncode == 1, f"{moment}: {done.stdout}\n{done.stderr}"
             lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: ")]
@@ -165,17 +168,17 @@ def test_a_worker_that_is_killed_on_one_machine(night: Night) -> None:
     assert len(night.rows()) == len(old)
 
 
-@pytest.mark.parametrize("who", ["worker", "executor"])
-def test_who_is_killed_on_a_cluster_is_replaced(night: Night, who: str) -> None:
+def test_who_is_killed_on_a_cluster_is_replaced(night: Night) -> None:
     """The day is the one that nobody was killed on, and what was scored twice is counted once."""
     assert night.run(JOB, night.new).returncode == 0
     expected, facts = night.rows(), night.table.manifest(DAY).facts
     assert min(facts["drift"].values()) > 0
     assert night.run(JOB, night.old).returncode == 0
+    deaths = (("worker", "later rows"), ("executor", "first rows"), ("executor", "ranked rows"))
     with read(night, [night.old, night.new]):
-        for moment in killed_score.MOMENTS:
+        for who, moment in deaths:
             done = night.killed(who, moment, CLUSTER)
-            assert done.returncode == 0, f"{moment}: {done.stdout}\n{done.stderr}"
+            assert done.returncode == 0, f"{who}, {moment}: {done.stdout}\n{done.stderr}"
             check_same(night.rows(), expected)
             assert night.table.manifest(DAY).facts == facts
 
