@@ -73,7 +73,7 @@ def compared(rows: Rows, variants: Sequence[str], seeds: Sequence[int]) -> dict[
         found["truth"] = figures.over_seeds([figures.of_truth(labels)])
     else:
         baseline, chosen = boosting.predictions(rows)
-        found["boosting"] = figures.over_seeds([figures.of(labels, baseline)]) | {"chosen": chosen}
+        found["boosting"] = figures.over_seeds([figures.of(labels, baseline)]) | {"chosen": boosting.stated(chosen)}
     for variant, predictions in of_variant.items():
         found[variant] = figures.over_seeds([figures.of(labels, each) for each in predictions])
         found[variant]["seconds"] = [each.seconds for each in predictions]

@@ -4,7 +4,7 @@
     found[0].pcvr                        # float32 [held-out rows], in the order of rows.labels()
 
 What a run predicted is kept in build/bench/models/predictions, under a digest of its config, its samples' manifests and
-the code that decides what a model learns: a benchmark that was interrupted goes on where it was.
+the project's code: a benchmark that was interrupted goes on where it was.
 """
 
 import datetime as dt
@@ -33,12 +33,6 @@ from esmm.plan import ReadingPlan, make_plan
 WORKERS = 2
 RUNS_A_PROCESS = 15
 """A process that has trained so many models gives way to a new one: TensorFlow forgets no graph."""
-
-_LEARNS = (
-    "models/*.py", "layers/*.py", "batching.py", "dataset.py", "epochs.py", "losses.py", "optimizers.py", "step.py",
-)  # fmt: skip
-"""What of esmm/ decides what a model learns."""
-
 
 class Predictions(NamedTuple):
     """Of the held-out rows, [rows] each."""
@@ -151,6 +145,5 @@ def _read(config: Config, plan: ReadingPlan) -> dict[str, np.ndarray]:
 
 @lru_cache
 def _code() -> str:
-    """The text of what decides what a model learns."""
-    files = [file for pattern in _LEARNS for file in sorted((ROOT / "esmm").glob(pattern))]
-    return "".join(file.read_text() for file in files)
+    """The project's own: what of it decides what a model learns changes with the project."""
+    return "".join(file.read_text() for file in sorted((ROOT / "esmm").rglob("*.py")))
