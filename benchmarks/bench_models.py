@@ -64,16 +64,23 @@ def main(
 
 
 def compared(rows: Rows, variants: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Model to its figures: the yardstick, and each variant over all seeds."""
+    """Model to its figures: the yardstick, and each variant over all seeds, ESMM on markets in both precisions."""
     labels = rows.labels()
-    made = iter(predicted([Run(rows, variant, seed) for variant in variants for seed in seeds]))
-    of_variant = {variant: [next(made) for _ in seeds] for variant in variants}
+    models = {variant: (variant, "float32") for variant in variants}
+    if rows.is_market and "esmm" in variants:
+        models["esmm, bfloat16"] = ("esmm", "bfloat16")
+    made = iter(
+        predicted([Run(rows, variant, seed, of) for variant, of in models.values() for seed in seeds])
+    )
+    of_variant = {name: [next(made) for _ in seeds] for name in models}
     found: dict[str, dict[str, Any]] = {}
     if rows.is_market:
         found["truth"] = figures.over_seeds([figures.of_truth(labels)])
     else:
         baseline, chosen = boosting.predictions(rows)
-        found["boosting"] = figures.over_seeds([figures.of(labels, baseline)]) | {"chosen": boosting.stated(chosen)}
+        found["boosting"] = figures.over_seeds([figures.of(labels, baseline)]) | {
+            "chosen": boosting.stated(chosen)
+        }
     for variant, predictions in of_variant.items():
         found[variant] = figures.over_seeds([figures.of(labels, each) for each in predictions])
         found[variant]["seconds"] = [each.seconds for each in predictions]

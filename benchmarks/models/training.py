@@ -34,6 +34,7 @@ WORKERS = 2
 RUNS_A_PROCESS = 15
 """A process that has trained so many models gives way to a new one: TensorFlow forgets no graph."""
 
+
 class Predictions(NamedTuple):
     """Of the held-out rows, [rows] each."""
 
@@ -64,13 +65,15 @@ class Run:
     rows: Rows
     variant: str
     seed: int
+    precision: str = "float32"
 
     def config(self, directory: str | Path = ".") -> Config:
         """Its config: checkpoints and models go to a directory."""
         return configs.load(
             self.rows.file,
             [
-                f"model.variant={self.variant}", f"seed={self.seed}", "training.ranks=1", "training.threads=1",
+                f"model.variant={self.variant}", f"model.precision={self.precision}", f"seed={self.seed}",
+                "training.ranks=1", "training.threads=1",
                 f"training.directory={directory}/training", f"scoring.models={directory}/models",
             ],
         )  # fmt: skip
