@@ -5,8 +5,9 @@
 Each measurement is a process of its own (`benchmarks.train_speed`) on the same rows, the model that of
 benchmarks/reference.yaml. Towers alone are the bound: no model of these widths takes its steps faster. They do not
 need the gradient by their inputs, which every model that learns embeddings does: `towers_with_inputs` are the bound
-with it. Two ranks and one are pinned to a core each. The bytes are those that two ranks exchange of tables in a step,
-against Horovod's own sparse gradients, which hold a row for each id of the batch.
+with it. One rank, two and four are pinned to a core each, four to half of one where there are two cores. The bytes are
+those that two ranks exchange of tables in a step, against Horovod's own sparse gradients, which hold a row for each id
+of the batch; `wire bytes` are what really went over the loopback, towers' gradients and all, by rank and step.
 
 Into build/bench/train.json.
 """
@@ -52,6 +53,7 @@ def main() -> None:
     measurements |= {
         "1 rank": in_a_process("resident", "--core"),
         "2 ranks": in_a_process("resident", "--ranks", 2, "--core", ranks=2),
+        "4 ranks": in_a_process("resident", "--ranks", 4, "--core", ranks=4),
         "horovod": in_a_process("ids"),
     }
     harness.run("train", measurements, ratios=RATIOS, conclude=harness.medians)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated, NamedTuple
 
+import psutil
 import structlog
 import tensorflow as tf
 import typer
@@ -42,7 +43,7 @@ from esmm.step import NO_SIGNALS, make_step
 ROWS, FILE = ROOT / "build/bench/rows", ROOT / "benchmarks/reference.yaml"
 RESIDENT = 16
 """Batches that are there: more than caches hold."""
-WARM, SAMPLES = 82_000, 328_000
+WARM, SAMPLES = 41_000, 205_000
 """Samples before time is taken, and while it is."""
 
 Step = Callable[[Batch], object]
@@ -61,34 +62,43 @@ def main(
     what: str,
     batch: int = 4096,
     ranks: Annotated[int, typer.Option(help="Under horovodrun.")] = 1,
-    core: Annotated[bool, typer.Option("--core", help="Keep each rank to one core of its own.")] = False,
+    core: Annotated[
+        bool, typer.Option("--core", help="Keep each rank to one core, of its own where there are enough.")
+    ] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
 ) -> None:
     """Measure one thing and, on rank 0, print the samples a second of all ranks as JSON."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     exchange: Exchange = HorovodExchange() if ranks > 1 else Alone()
     if core:
-        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[exchange.rank]})
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[exchange.rank % len(cores)]})
     config = configs.load(FILE, [f"training.batch_size={batch}", *(overrides or ())])
     set_up_tensorflow(config.training, 1)
     if what == "ids":
         found = {"table bytes": bytes_of_ids(config)}
     else:
         step, batches, sent = MEASURED[what](config, exchange)
-        rate = exchange.size * batch * steps_a_second(step, batches, WARM // batch, SAMPLES // batch)
-        found = {"samples/s": rate, **({"table bytes": sent()} if exchange.size > 1 else {})}
+        steps = SAMPLES // batch
+        seconds, wire = timed(step, batches, WARM // batch, steps)
+        found = {"samples/s": exchange.size * batch * steps / seconds}
+        if exchange.size > 1:
+            found |= {"table bytes": sent(), "wire bytes": wire / steps / exchange.size}
     if exchange.rank == 0:
         print(json.dumps(found), flush=True)
 
 
-def steps_a_second(step: Step, batches: Iterator[Batch], warm: int, timed: int) -> float:
-    """Of `timed` steps after `warm` ones: as many on every rank, since ranks wait for each other."""
+def timed(step: Step, batches: Iterator[Batch], warm: int, steps: int) -> tuple[float, int]:
+    """Seconds of some steps after `warm` ones, and what went over this machine's loopback meanwhile, in bytes.
+
+    As many steps on every rank, since ranks wait for each other.
+    """
     for _ in range(warm):
         step(next(batches))
-    start = time.perf_counter()
-    for _ in range(timed):
+    start, sent = time.perf_counter(), psutil.net_io_counters(pernic=True)["lo"].bytes_sent
+    for _ in range(steps):
         step(next(batches))
-    return timed / (time.perf_counter() - start)
+    return time.perf_counter() - start, psutil.net_io_counters(pernic=True)["lo"].bytes_sent - sent
 
 
 def resident(config: Config, exchange: Exchange) -> Measured:
