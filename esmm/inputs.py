@@ -120,7 +120,7 @@ class Input:
         if unit == "text" and isinstance(kind, T.StringType):
             read = F.to_timestamp(F.col(column), self.log.time_pattern)
             letters = re.sub(r"'[^']*'", "", self.log.time_pattern)
-            says_its_zone = any(letter in letters for letter in "VzOXx")
+            says_its_zone = any(letter in letters for letter in "VzOXxZ")
             return F.unix_micros(read if says_its_zone else F.to_utc_timestamp(read, self.time_zone))
         if unit in _MICROS and isinstance(kind, _INTEGERS):
             # Widened first: an int32's seconds have no room for microseconds, and Spark would wrap them around.

@@ -60,6 +60,10 @@ PARQUET = {
         ["2026-03-29T01:30:00+01:00", "2026-03-29T03:30:00+02:00"],
         {"time_unit": "text", "time_pattern": "yyyy-MM-dd'T'HH:mm:ssXXX"},
     ),
+    "text with an offset without a colon": (
+        ["2026-03-29T01:30:00+0100", "2026-03-29T03:30:00+0200"],
+        {"time_unit": "text", "time_pattern": "yyyy-MM-dd'T'HH:mm:ssZ"},
+    ),
 }
 
 
