@@ -99,7 +99,7 @@ def _parts(config: Config) -> tuple[Config, Config]:
 def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input, at: int) -> DataFrame:
     where = "scoring.candidates"
     if config.scoring.users is None:
-        source = inputs.Input(spark, where, required(config.scoring.candidates, where))
+        source = inputs.Input(spark, where, required(config.scoring.candidates, where), config.time_zone)
     else:
         source = pairs.every_item(spark, config, at)
     user, item = source.id("user_id"), source.id("item_id")

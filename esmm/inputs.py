@@ -72,7 +72,7 @@ class Input:
     def __init__(self, spark: SparkSession, name: str, log: Log, time_zone: str = "UTC") -> None:
         self.name, self.log = name, log
         self.time_zone = log.time_zone or time_zone
-        self.frame = sources.opened(spark, name, log)
+        self.frame = sources.opened(spark, name, log, self.time_zone)
 
     def column(self, role: str) -> str:
         """The name of the column that plays a role; raises DataError where the log has none such."""

@@ -24,7 +24,7 @@ def every_item(spark: SparkSession, config: Config, at: int) -> Input:
     Raises DataError where users or items are missing, ConfigError where a value is none of the items'.
     """
     where, chosen = "scoring.users", required(config.scoring.items, "scoring.items")
-    users = Input(spark, where, required(config.scoring.users, where))
+    users = Input(spark, where, required(config.scoring.users, where), config.time_zone)
     items = views.open_log(spark, config, "items")
     own_id = F.col(items.column("item_id")).alias("own_id")
     items.frame.select(items.id("item_id").alias("item_id"), own_id).createOrReplaceTempView("named_items")

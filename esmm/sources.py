@@ -1,6 +1,6 @@
 """A log of the config, opened: files or a table of the catalog, to a frame with the log's own columns.
 
-    opened(spark, "logs.clicks", Log(path="logs/clicks", format="csv", types={"item_id": "bigint"}))
+    opened(spark, "logs.clicks", Log(path="logs/clicks", format="csv", types={"item_id": "bigint"}), "Europe/Paris")
 
 Nothing but names and types is read before the frame is used. A line of text that is no row of its file's
 columns then ends the query with an error that says so in the words of `esmm.errors`:
@@ -20,16 +20,17 @@ _UNREADABLE = "_unreadable"  # where Spark puts a line that is no row
 _SHOWN = 200  # characters of such a line that a message shows
 
 
-def opened(spark: SparkSession, name: str, log: Log) -> DataFrame:
+def opened(spark: SparkSession, name: str, log: Log, time_zone: str) -> DataFrame:
     """The rows of a log; `name` is where it stands in the config, such as `logs.clicks`.
 
-    Raises DataError where there is no such file or table or it cannot be opened, ConfigError where the config
-    gives types to columns that are not there.
+    Text that the config's types make timestamps of is of `time_zone`, where it does not say its own. Raises
+    DataError where there is no such file or table or it cannot be opened, ConfigError where the config gives
+    types to columns that are not there.
     """
     try:
         if log.path is None:
             return spark.table(log.source)
-        return spark.read.parquet(log.path) if log.format == "parquet" else _text(spark, name, log)
+        return spark.read.parquet(log.path) if log.format == "parquet" else _text(spark, name, log, time_zone)
     except ParseException as error:
         raise ConfigError(f"{name}.types", expected="types of Spark's", found=_said(error)) from None
     except AnalysisException as error:
@@ -45,11 +46,12 @@ def _said(error: AnalysisException) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def _text(spark: SparkSession, name: str, log: Log) -> DataFrame:
+def _text(spark: SparkSession, name: str, log: Log, time_zone: str) -> DataFrame:
     """CSV or JSON, names from the files, types from the config: an inferred type changes with the day's data."""
     reader = spark.read.format(log.format).options(
-        header=True, enforceSchema=False, columnPruning=False, columnNameOfCorruptRecord=_UNREADABLE
-    )
+        header=True, enforceSchema=False, columnPruning=False, columnNameOfCorruptRecord=_UNREADABLE,
+        timeZone=time_zone,
+    )  # fmt: skip
     found = reader.option("primitivesAsString", True).load(log.source).schema.names
     names = [column for column in found if column != _UNREADABLE]
     unknown = next((column for column in log.types if column not in names), None)

@@ -123,6 +123,23 @@ def test_text_files(spark: SparkSession, tmp_path: Path, form: str, zipped: bool
     assert all(row["user_id"] > 1_000_000 for row in found), "strings are hashed"
 
 
+@pytest.mark.parametrize("zone", [None, "America/New_York"])
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_timestamps_in_text_files_are_of_the_logs_zone(
+    spark: SparkSession, tmp_path: Path, form: str, zone: str | None
+) -> None:
+    """Where neither the text nor the log says a zone, of the config's; 00:30 UTC is 20:30 of the day before there."""
+    local = "2026-03-28 20:30:00" if zone else LOCAL[0]
+    lines = {
+        "csv": f"user_id,item_id,time\nu,1,{local}\nu,1,2026-03-29T03:30:00+02:00\n",
+        "json": f'{{"user_id": "u", "item_id": 1, "time": "{local}"}}\n'
+        '{"user_id": "u", "item_id": 1, "time": "2026-03-29T03:30:00+02:00"}\n',
+    }
+    (tmp_path / f"a.{form}").write_text(lines[form])
+    log = Log(path=str(tmp_path), format=form, types={"time": "timestamp"}, time_zone=zone)
+    assert [row["event_at"] for row in rows(spark, log)] == MICROS
+
+
 LINES = {
     "a CSV with a column too few": ("csv", "user_id,item_id,time\nu1,100,t\nu2,200\n", "u2,200"),
     "a CSV with a column too many": ("csv", "user_id,item_id,time\nu1,100,t,x\n", "u1,100,t,x"),
