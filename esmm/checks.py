@@ -15,7 +15,8 @@ from esmm.schema import DAY
 
 def broken(spark: SparkSession, config: Config, written: DataFrame) -> dict[dt.date, DataError]:
     """The days with rows that break a check, with the first of these rows."""
-    written.createOrReplaceTempView("samples")
+    lowest = F.least("user_id", "item_id", *_id_features(config))
+    written.withColumn("lowest_id", lowest).createOrReplaceTempView("samples")
     failures: dict[dt.date, DataError] = {}
     for check in statements.checks():
         for arguments in _lists(config, written) if check == "checks/lists" else [{}]:
@@ -28,6 +29,11 @@ def broken(spark: SparkSession, config: Config, written: DataFrame) -> dict[dt.d
                 for row in rows.select(DAY).distinct().collect():
                     failures.setdefault(dt.date.fromisoformat(str(row[DAY])), error)
     return failures
+
+
+def _id_features(config: Config) -> list[str]:
+    columns = schema.feature_columns(config)
+    return [column.name for column in columns if column.type == "int64" and column.length is None]
 
 
 def _lists(config: Config, written: DataFrame) -> Iterator[dict[str, float]]:

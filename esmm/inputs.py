@@ -55,10 +55,10 @@ def kind_of_ids(kind: T.DataType) -> str:
 
 
 def contract_value(column: Column, kind: T.DataType, name: str, feature: SourcedFeature) -> Column:
-    """A feature's value as the samples hold it: an id, or float32 with null as 0."""
+    """A feature's value as the samples hold it: an id, -1 where it is below that, or float32 with null as 0."""
     where = f"features.{name}.source"
     if isinstance(feature, IdFeature):
-        return contract_id(column, kind, where)
+        return F.greatest(contract_id(column, kind, where), F.lit(ABSENT).cast("bigint"))
     if not isinstance(kind, T.NumericType | T.BooleanType):
         raise DataError(where, expected="numbers", found=kind.simpleString())
     number = column.cast("float")

@@ -77,8 +77,9 @@ def _wanted(spark: SparkSession, config: Config, items: Input) -> DataFrame:
     one_row = spark.sql("select 1")
     [row] = one_row.select(F.array(*typed)).collect()  # nothing runs for it: Spark folds it while it plans
     for given, own in zip(chosen.values, row[0], strict=True):
-        if own is None:
-            expected = f"values of the log's type, {kind.simpleString()}"
+        # An id below 0 is held as -1: it would stand for all items of which the value is not known.
+        if own is None or (isinstance(own, int) and own < schema.ABSENT):
+            expected = f"values of the log's type, {kind.simpleString()}, none negative"
             raise ConfigError("scoring.items.values", expected=expected, found=repr(given))
     held = [inputs.contract_value(each, kind, chosen.feature, feature) for each in typed]
     return one_row.select(F.explode(F.array(*held)).alias("value"))

@@ -294,7 +294,8 @@ class Describer:
             known = self.versions[log][event.item if log == "items" else event.user]
             held = [version for version in known if version.since <= at]
             value = held[-1].features[column] if held else None
-        return contract_id(value) if isinstance(feature, IdFeature) else float(value or 0.0)
+        # A log's ids below 0 are names for what is not known.
+        return max(-1, contract_id(value)) if isinstance(feature, IdFeature) else float(value or 0.0)
 
     def behaviour(self, name: str, rule: BehaviourList, user: Id, until: int) -> Row:
         """The list of a user's last events before a time."""

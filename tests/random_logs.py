@@ -206,7 +206,13 @@ class _Draw:
             for since in sorted(times):
                 features = {
                     "seller_id": self.identifier("s", rng.randrange(5)),
-                    "brand_id": rng.choice([None, *(self.identifier("b", n) for n in range(3))]),
+                    "brand_id": rng.choice(
+                        [
+                            None,
+                            "" if self.shape.text_ids else -3,
+                            *(self.identifier("b", n) for n in range(3)),
+                        ]
+                    ),
                     "category": rng.choice(["shoes", "hats", "", None]),
                     "price": rng.choice([None, float(rng.randrange(100))]),
                 }

@@ -104,10 +104,13 @@ class TestBadInput:
         expected = "an id feature of items (seller, brand, category, subcategory)"
         assert message == f"scoring.items.feature: expected {expected}, found '{feature}'"
 
-    def test_a_value_of_another_type(self, spark: SparkSession, config: Config) -> None:
-        line = r"^scoring.items.values: expected values of the log's type, bigint, found 'shoes'$"
+    @pytest.mark.parametrize("value", ["shoes", -5])
+    def test_a_value_that_no_item_can_have(
+        self, spark: SparkSession, config: Config, value: int | str
+    ) -> None:
+        line = rf"^scoring.items.values: expected values of the log's type, bigint, none negative, found {value!r}$"
         with pytest.raises(ConfigError, match=line):
-            self.described(spark, config, feature="seller", values=("shoes",))
+            self.described(spark, config, feature="seller", values=(value,))
 
     def test_values_that_no_item_has(self, spark: SparkSession, config: Config) -> None:
         with pytest.raises(

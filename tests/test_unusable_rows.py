@@ -99,17 +99,29 @@ def test_times_of_no_use_are_rejected_whatever_their_size(
     assert manifest.counts["clicked"] == 56
 
 
-def test_numbers_that_are_not_finite_are_absent(spark: SparkSession, values: dict[str, Any]) -> None:
+def test_features_of_no_use_are_absent(spark: SparkSession, values: dict[str, Any]) -> None:
+    """Numbers that are not finite, and ids below 0, as logs have them for unknown: alone and in lists."""
     config = parse(values)
     write_logs(config, SHOWN, CLICKED, BOUGHT)
     path = f"{config.logs.items.path}/part-0.parquet"
     table = pq.read_table(path)
     prices = [float("nan"), float("inf"), -float("inf"), *table["price"].to_pylist()[3:]]
-    pq.write_table(table.set_column(table.column_names.index("price"), "price", pa.array(prices)), path)
+    table = table.set_column(table.column_names.index("price"), "price", pa.array(prices))
+    sellers = pa.array([-1, -99, *table["seller_id"].to_pylist()[2:]])
+    pq.write_table(table.set_column(table.column_names.index("seller_id"), "seller_id", sellers), path)
     samples.build(spark, config, [FIRST], logs_until=UNTIL).or_raise()
     rows = spark.read.parquet(*Table(config.samples.table).files([FIRST]))
     found = {row["item_id"]: row["price"] for row in rows.select("item_id", "price").distinct().collect()}
     assert [found[item] for item in (0, 1, 2, 3)] == [0.0, 0.0, 0.0, 3.0]
+    alone = {(row["item_id"], row["seller"]) for row in rows.collect()}
+    assert alone == {(0, -1), (1, -1)} | {(item, 100 + item) for item in range(2, 12)}
+    in_lists = {
+        pair
+        for row in rows.collect()
+        for pair in zip(row["clicked_item"], row["clicked_seller"], strict=True)
+    }
+    assert (1, -1) in in_lists
+    assert min(seller for _, seller in in_lists) == -1
 
 
 def test_a_password_inside_a_chained_address_is_refused_and_not_shown() -> None:

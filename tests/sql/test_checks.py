@@ -9,15 +9,15 @@ from esmm import statements
 
 SAMPLES = (
     "ds string, exposure_id bigint, user_id bigint, item_id bigint, exposed_at bigint, click tinyint, "
-    "purchase tinyint, weight float"
+    "purchase tinyint, weight float, lowest_id bigint"
 )
-NAMES = ("ds", "exposure_id", "user_id", "item_id", "exposed_at", "click", "purchase", "weight")
+NAMES = ("ds", "exposure_id", "user_id", "item_id", "exposed_at", "click", "purchase", "weight", "lowest_id")
 DAY = "2026-03-28"
 
 
 def sample(exposure_id: int | None = 1, **changes: Any) -> tuple[Any, ...]:
     row = {"ds": DAY, "exposure_id": exposure_id, "user_id": 7, "item_id": 5, "exposed_at": 0,
-           "click": 0, "purchase": 0, "weight": 1.0} | changes  # fmt: skip
+           "click": 0, "purchase": 0, "weight": 1.0, "lowest_id": -1} | changes  # fmt: skip
     return tuple(row[name] for name in NAMES)
 
 
@@ -52,6 +52,7 @@ BROKEN: dict[str, dict[str, tuple[list[tuple[Any, ...]], list[int | None]]]] = {
         "an absent user": ([sample(2, user_id=-1)], [2]),
         "a negative item": ([sample(2, item_id=-5)], [2]),
         "no time": ([sample(2, exposed_at=None)], [2]),
+        "a feature's id below -1": ([sample(2, lowest_id=-2)], [2]),
     },
 }  # fmt: skip
 CASES = [(check, case) for check, cases in BROKEN.items() for case in cases]
