@@ -231,7 +231,8 @@ def publish_rejects(spark: SparkSession, config: Config, rejected: Mapping[dt.da
     table = tables.rejects(config, spark)
     if days := [str(day) for day, rows in rejected.items() if rows]:
         rejects = spark.table("rejects").where(F.col(DAY).isin(days))
-        rejects.coalesce(1).write.partitionBy(DAY).parquet(table.stage(run))
+        # One file a day, but not one task: a coalesce would have a single one read all logs again.
+        rejects.repartition(1).write.partitionBy(DAY).parquet(table.stage(run))
     for day in rejected:
         if table.staged(day, run):
             table.publish(day, run, config=config.digest())

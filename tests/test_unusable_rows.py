@@ -1,16 +1,18 @@
 """Rows that are of no use, and days that nothing is left of: counted and said, never overlooked."""
 
 import datetime as dt
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-from esmm import samples
-from esmm.config import parse
+from esmm import samples, tables
+from esmm.config import Config, parse
 from esmm.days import day_start
 from esmm.errors import ConfigError, DataError
 from esmm.publish import Table
@@ -122,6 +124,20 @@ def test_features_of_no_use_are_absent(spark: SparkSession, values: dict[str, An
     }
     assert (1, -1) in in_lists
     assert min(seller for _, seller in in_lists) == -1
+
+
+def test_rejects_are_one_file_a_day_but_not_the_work_of_one_task(spark: SparkSession, config: Config) -> None:
+    def task(rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in rows:
+            number = pa.array([f"task {TaskContext.get().partitionId()}"] * batch.num_rows)
+            yield pa.RecordBatch.from_arrays([number, batch["ds"]], names=["log", "ds"])
+
+    rejects = spark.range(400, numPartitions=4).selectExpr(f"if(id % 2 = 0, '{FIRST}', '{SECOND}') as ds")
+    rejects.mapInArrow(task, "log string, ds string").createOrReplaceTempView("rejects")
+    samples.publish_rejects(spark, config, {FIRST: 200, SECOND: 200}, "run")
+    files = tables.rejects(config, spark).files([FIRST, SECOND])
+    assert len(files) == 2
+    assert spark.read.parquet(*files).select("log").distinct().count() == 4
 
 
 def test_a_password_inside_a_chained_address_is_refused_and_not_shown() -> None:
