@@ -70,6 +70,17 @@ def rejected(of_day: Counter[str]) -> int:
     return of_events + sum(rows for fate, rows in of_day.items() if fate.startswith(ENTITIES))
 
 
+def negative(counts: Counts) -> dict[dt.date, DataError]:
+    """The days on which more rows came out of a stage than went in: a statement has doubled some."""
+    failures = {}
+    for day, of_day in counts.items():
+        if below := {fate: rows for fate, rows in of_day.items() if rows < 0}:
+            found = ", ".join(f"{rows} {fate}" for fate, rows in below.items())
+            expected = "no more rows out of a stage than into it"
+            failures[day] = DataError(f"counts of {day}", expected=expected, found=found)
+    return failures
+
+
 def without_exposures(counts: Counts) -> dict[dt.date, DataError]:
     """The days that have no exposure, and so no sample."""
     return {

@@ -128,7 +128,7 @@ class _Run:
             failures = {}
         funnels: funnel.Funnels = {}
         counts = accounts.counted(spark, config, period)
-        failures |= accounts.without_exposures(counts)
+        failures |= accounts.without_exposures(counts) | accounts.negative(counts)
         wanted = {day: counts[day]["exposures credited"] for day in period.days if day not in failures}
         if wanted:
             rows = _samples(spark, config, period, keep).where(F.col(DAY).isin([*map(str, wanted)]))
@@ -226,16 +226,28 @@ def _warn_of_few_row_groups(config: Config, published: Sequence[Manifest]) -> No
 def publish_rejects(spark: SparkSession, config: Config, rejected: Mapping[dt.date, int], run: str) -> None:
     """The days' rows that could not be used, of the view rejects, in the table of rejects.
 
-    `rejected` is how many each day has; a day without any has no partition.
+    `rejected` is how many each day has; a day without any has no partition. Before the samples, whose pointer is
+    what says that a day is done: a run that dies in between is run again. Raises DataError, and publishes nothing,
+    where others are written than were counted.
     """
     table = tables.rejects(config, spark)
-    if days := [str(day) for day, rows in rejected.items() if rows]:
-        rejects = spark.table("rejects").where(F.col(DAY).isin(days))
-        # One file a day, but not one task: a coalesce would have a single one read all logs again.
-        rejects.repartition(1).write.partitionBy(DAY).parquet(table.stage(run))
-    for day in rejected:
-        if table.staged(day, run):
-            table.publish(day, run, config=config.digest())
-        else:
-            table.withdraw(day)
-    table.discard(run)
+    try:
+        if days := [str(day) for day, rows in rejected.items() if rows]:
+            rejects = spark.table("rejects").where(F.col(DAY).isin(days))
+            # One file a day, but not one task: a coalesce would have a single one read all logs again.
+            rejects.repartition(1).write.partitionBy(DAY).parquet(table.stage(run))
+            written = spark.read.parquet(table.stage(run)).groupBy(DAY).count().collect()
+            _compare(rejected, {str(row[DAY]): row["count"] for row in written})
+        for day in rejected:
+            if table.staged(day, run):
+                table.publish(day, run, config=config.digest())
+            else:
+                table.withdraw(day)
+    finally:
+        table.discard(run)
+
+
+def _compare(rejected: Mapping[dt.date, int], written: Mapping[str, int]) -> None:
+    for day, rows in rejected.items():
+        if (found := written.get(str(day), 0)) != rows:
+            raise DataError(f"rejects of {day}", expected=f"{rows} rows, as counted", found=str(found))

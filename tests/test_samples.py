@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from esmm import features, samples, schema, views
+from esmm import features, samples, schema, statements, views
 from esmm.config import Config, parse
 from esmm.days import day_start
 from esmm.errors import ConfigError, DataError
@@ -276,6 +276,20 @@ class TestBadInput:
         message = self.refused(spark, config, DAYS[:1], DataError)
         assert message.startswith("sql/checks/unique_exposure.sql: expected no rows that break it, found ")
 
+    def test_a_statement_that_doubles_rows(
+        self, spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One that no check of the samples can see: a click that counts twice labels as one that counts once."""
+
+        def run(session: SparkSession, name: str, *arguments: Any) -> DataFrame:
+            rows = RUN(session, name, *arguments)
+            return rows.unionAll(rows.where("kind = 1")) if name == "02_events" else rows
+
+        monkeypatch.setattr(statements, "run", run)
+        message = self.refused(spark, config, DAYS[:1], DataError)
+        expected = "no more rows out of a stage than into it, found -1 clicks duplicate"
+        assert message == f"counts of {DAYS[0]}: expected {expected}"
+
     def test_a_check_that_fails_on_one_day_leaves_the_other(
         self, spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -297,4 +311,4 @@ class TestBadInput:
         assert built.failures[DAYS[0]].found.count("'samples': 2") == 5
 
 
-DESCRIBED = features.described
+DESCRIBED, RUN = features.described, statements.run

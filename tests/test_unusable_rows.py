@@ -140,6 +140,17 @@ def test_rejects_are_one_file_a_day_but_not_the_work_of_one_task(spark: SparkSes
     assert spark.read.parquet(*files).select("log").distinct().count() == 4
 
 
+def test_rejects_that_are_not_those_counted_are_not_published(spark: SparkSession, config: Config) -> None:
+    """Such as where a file of the logs comes in between."""
+    columns = [f"'{FIRST}' as ds", "'clicks' as log"]
+    spark.range(10).selectExpr(*columns).createOrReplaceTempView("rejects")
+    with pytest.raises(DataError, match=rf"^rejects of {SECOND}: expected 4 rows, as counted, found 0$"):
+        samples.publish_rejects(spark, config, {FIRST: 10, SECOND: 4}, "run")
+    table = tables.rejects(config, spark)
+    assert table.days() == []
+    assert not table.fs.glob(f"{table.path}/run=*")
+
+
 def test_a_password_inside_a_chained_address_is_refused_and_not_shown() -> None:
     with pytest.raises(ConfigError, match="passwords in the config's `storage`") as caught:
         at("simplecache::memory://key:secret@bucket/a")
