@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pyspark.sql import SparkSession
 from rich.table import Table
 
-from esmm import inputs, samples, schema, tables, views
+from esmm import inputs, maturity, schema, tables, views
 from esmm.config import Config
 from esmm.days import Period
+from esmm.errors import DataError
 from esmm.inputs import Input
 
 
@@ -29,7 +30,7 @@ def outline(
     period = Period(tuple(days), zoneinfo.ZoneInfo(config.time_zone))
     logs = views.open_logs(spark, config)
     views.register_entities(spark, config, logs["exposure"])
-    immature = samples.immature_days(config, period, logs, logs_until)
+    immature = maturity.immature_days(config, period, logs, logs_until)
     yield _inputs(config, period, logs)
     yield _days(spark, config, period, immature)
     yield _columns(config)
@@ -57,7 +58,9 @@ def _inputs(config: Config, period: Period, logs: Mapping[str, Input]) -> Table:
     return found
 
 
-def _days(spark: SparkSession, config: Config, period: Period, immature: samples.Failures) -> Table:
+def _days(
+    spark: SparkSession, config: Config, period: Period, immature: Mapping[dt.date, DataError]
+) -> Table:
     table = tables.samples(config, spark)
     published = set(table.days())
     found = _table(f"Days of {config.samples.table}", "day", "labels", "published")

@@ -18,7 +18,7 @@ import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm import accounts, checks, features, funnel, layout, statements, tables, views
+from esmm import accounts, checks, features, funnel, layout, maturity, statements, tables, views
 from esmm.config import Config, required
 from esmm.days import Period, micros
 from esmm.errors import DataError
@@ -74,8 +74,7 @@ def build(
     with table.claimed(period.days, run):
         logs = views.open_logs(spark, config)
         views.register_entities(spark, config, logs["exposure"])
-        immature = immature_days(config, period, logs, logs_until)
-        work = _Run(spark, config, table, run, logs, keep, immature, allow_immature)
+        work = _Run(spark, config, table, run, logs, keep, logs_until, allow_immature)
         try:
             return work.build(period)
         except Exception as error:
@@ -96,18 +95,19 @@ class _Run:
     run: str
     logs: dict[str, Input]
     keep_unclicked: float
-    immature: Failures
+    logs_until: dt.datetime | None
     allow_immature: bool
 
     def build(self, period: Period) -> Built:
         """Build days with one pass over their logs; nothing is left of what is not published."""
+        immature = maturity.immature_days(self.config, period, self.logs, self.logs_until)
         views.register_events(self.spark, self.config, self.logs, period.starts_at, period.ends_at)
         # Read for the counts, for labels, and for lists and statistics: events are dear to make.
         credited = _credited_events(self.spark, self.config, self.logs).persist()
         try:
             for view in ("credited_events", "events"):
                 credited.createOrReplaceTempView(view)
-            return self._publish(period)
+            return self._publish(period, immature)
         finally:
             self.table.discard(self.run)
             credited.unpersist()
@@ -121,11 +121,9 @@ class _Run:
                 raise
             return Built((), dict.fromkeys(period.days, found), {})
 
-    def _publish(self, period: Period) -> Built:
+    def _publish(self, period: Period, immature: Failures) -> Built:
         spark, config, table, keep = self.spark, self.config, self.table, self.keep_unclicked
-        failures = {day: why for day, why in self.immature.items() if day in period.days}
-        if self.allow_immature:
-            failures = {}
+        failures = {} if self.allow_immature else dict(immature)
         funnels: funnel.Funnels = {}
         counts = accounts.counted(spark, config, period)
         failures |= accounts.without_exposures(counts) | accounts.negative(counts)
@@ -147,7 +145,7 @@ class _Run:
                 day,
                 self.run,
                 config=config.digest(),
-                immature=day in self.immature,
+                immature=day in immature,
                 counts=dict(counts[day]),
                 facts={"keep_unclicked": keep},
                 beside={"funnel": {"counts": counts[day], "measures": funnels[day]}},
@@ -193,25 +191,6 @@ def _samples(spark: SparkSession, config: Config, period: Period, keep_unclicked
     requests = statements.run(spark, "05_labelled_exposures", arguments)
     known = features.with_statistics(spark, config, requests)
     return features.described(spark, config, features.with_lists(spark, config, known)).drop("passthrough")
-
-
-def immature_days(
-    config: Config, period: Period, logs: dict[str, Input], logs_until: dt.datetime | None
-) -> Failures:
-    """The days whose labels may still change, and why: the logs end before the day's end and both windows."""
-    end = micros(logs_until) if logs_until is not None else views.logs_end(logs, period.starts_at)
-    attribution = required(config.attribution, "attribution")
-    windows = micros(attribution.click_window + attribution.purchase_window)
-    return {
-        day: DataError(
-            f"maturity of {day}",
-            expected=f"logs until {period.local(period.end_of(day) + windows)}, the day's end and both windows "
-            "(or --allow-immature)",
-            found=f"logs until {period.local(end)}",
-        )
-        for day in period.days
-        if period.end_of(day) + windows > end
-    }
 
 
 def _warn_of_few_row_groups(config: Config, published: Sequence[Manifest]) -> None:

@@ -6,9 +6,7 @@ register_events(spark, config, logs, starts, ends)    # raw_exposures, raw_click
 """
 
 import datetime as dt
-from functools import reduce
 
-import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -21,10 +19,7 @@ from esmm.inputs import Input
 KINDS = {"exposure": 0, "click": 1, "purchase": 2}
 """An event's kind as the statements know it; of one time, events come in this order."""
 
-log = structlog.get_logger()
-
 _LOGS = {"exposure": "exposures", "click": "clicks", "purchase": "purchases"}
-_FAR_FUTURE = micros(dt.datetime(2200, 1, 1, tzinfo=dt.UTC))
 
 
 def open_log(spark: SparkSession, config: Config, name: str) -> Input:
@@ -104,31 +99,3 @@ def register_events(
         arguments = {"most": config.samples.events_per_user_and_day, "time_zone": config.time_zone}
         spark.table("events").createOrReplaceTempView("unique_events")
         statements.run(spark, "03_capped_events", arguments).createOrReplaceTempView("events")
-
-
-def logs_end(logs: dict[str, Input], since: int) -> int:
-    """The time of the latest event since a time, in microseconds; 0 where there is none.
-
-    What claims to come from the future says nothing about how far the logs reach: it is left out, with a warning.
-    """
-    now, time = micros(_now()), F.col("time")
-    times = [
-        source.between(since, _FAR_FUTURE).frame.select(
-            F.lit(source.name).alias("log"), inputs.usable_time(source).alias("time")
-        )
-        for source in logs.values()
-    ]
-    of_logs = reduce(DataFrame.union, times).groupBy("log")
-    rows = of_logs.agg(
-        F.max(F.when(time <= now, time)).alias("latest"), F.count_if(time > now).alias("later")
-    ).collect()
-    for row in rows:
-        if row["later"]:
-            log.warning(
-                "events in the future, ignored for the end of the logs", log=row["log"], events=row["later"]
-            )
-    return max((row["latest"] or 0 for row in rows), default=0)
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)

@@ -1,6 +1,5 @@
-"""What the views of the logs hold back: ids of two kinds, and events of the future."""
+"""What the views of the logs hold back: ids of two kinds."""
 
-import datetime as dt
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +9,6 @@ from pyspark.sql import SparkSession
 
 from esmm import views
 from esmm.config import Config
-from esmm.days import micros
 from esmm.errors import DataError
 from tests.test_samples import DAYS, MINUTE, ZONE, Event, day_start, write_logs
 
@@ -69,21 +67,3 @@ def test_named_exposures_that_have_no_ids(spark: SparkSession, config: Config) -
     rewritten(config.logs.clicks.source, "exposure_id", pa.array([1]))
     with pytest.raises(DataError, match=r"logs.exposures.columns.event_id: expected a column of "):
         views.open_logs(spark, without)
-
-
-def test_an_event_of_the_future_is_not_the_end_of_the_logs(
-    spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A clock that is wrong by a year would make every day look mature."""
-    now, year = dt.datetime(2026, 3, 30, 12, tzinfo=dt.UTC), 365 * 24 * 60 * MINUTE
-    monkeypatch.setattr(views, "_now", lambda: now)
-    latest = micros(now) - MINUTE
-    clicks = [Event(2, 1, 1, latest), Event(3, 1, 1, latest + year), Event(4, 1, 1, latest + 2 * year)]
-    write_logs(config, [Event(1, 1, 1, START)], clicks, [Event(5, 1, 1, START)])
-    logs = views.open_logs(spark, config)
-    assert views.logs_end(logs, START) == latest
-    written = capfd.readouterr()
-    assert "log=logs.clicks" in written.out + written.err
-    assert "events=2" in written.out + written.err
-    assert logs["click"].frame.count() == 3, "only the end is looked at"
-    assert views.logs_end(logs, micros(now)) == 0
