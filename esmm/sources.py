@@ -2,11 +2,15 @@
 
     opened(spark, "logs.clicks", Log(path="logs/clicks", format="csv", types={"item_id": "bigint"}), "Europe/Paris")
 
-Nothing but names and types is read before the frame is used. A line of text that is no row of its file's
-columns then ends the query with an error that says so in the words of `esmm.errors`:
+Nothing but names and types is read before the frame is used: the header of a CSV, a Parquet file's footer, and of
+JSON, which has neither, FILES files spread evenly over all of them, however many there are. A line of text that is
+no row of its file's columns then ends the query with an error that says so in the words of `esmm.errors`:
 
     file:/logs/clicks/a.csv: expected rows of user_id string, item_id bigint, found 4,five
 """
+
+import re
+from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import DataFrame, SparkSession
@@ -14,6 +18,9 @@ from pyspark.sql import functions as F
 
 from esmm.config import Log
 from esmm.errors import ConfigError, DataError
+
+FILES = 10
+"""How many files of JSON are read for the names of its columns; a column that only others have is there by its type."""
 
 _FORMATS = {"parquet": "Parquet", "csv": "CSV", "json": "JSON"}
 _UNREADABLE = "_unreadable"  # where Spark puts a line that is no row
@@ -52,8 +59,9 @@ def _text(spark: SparkSession, name: str, log: Log, time_zone: str) -> DataFrame
         header=True, enforceSchema=False, columnPruning=False, columnNameOfCorruptRecord=_UNREADABLE,
         timeZone=time_zone,
     )  # fmt: skip
-    found = reader.option("primitivesAsString", True).load(log.source).schema.names
-    names = [column for column in found if column != _UNREADABLE]
+    paths, others = ([log.source], []) if log.format == "csv" else _some_files(spark, log)
+    found = reader.option("primitivesAsString", True).load(paths).schema.names
+    names = [column for column in dict.fromkeys([*found, *others]) if column != _UNREADABLE]
     unknown = next((column for column in log.types if column not in names), None)
     if unknown is not None:
         raise ConfigError(f"{name}.types", expected=f"columns of {log.source}", found=f"'{unknown}'")
@@ -66,3 +74,16 @@ def _text(spark: SparkSession, name: str, log: Log, time_zone: str) -> DataFrame
     complaint = F.concat("_metadata.file_path", F.lit(f": expected rows of {columns}, found "), line)
     refused = F.when(F.col(_UNREADABLE).isNotNull(), F.raise_error(complaint).cast("boolean"))
     return frame.where(F.coalesce(refused, F.lit(True))).drop(_UNREADABLE)
+
+
+def _some_files(spark: SparkSession, log: Log) -> tuple[list[str], list[str]]:
+    """Files of JSON to learn its columns from, and the columns to be had without: of directories, and with a type.
+
+    Spark would read all files: of each run for a day, a year of logs.
+    """
+    listed = spark.read.schema(f"{_UNREADABLE} string").text(log.source)  # reads no file
+    files, most = sorted(listed.inputFiles()), FILES - 1
+    some = {files[place * (len(files) - 1) // most] for place in range(FILES) if files}
+    # As Spark lists them, they are quoted as in addresses; as it takes them, they are globs.
+    paths = [re.sub(r"([\\*?{}\[\]])", r"\\\1", unquote(file)) for file in sorted(some)]
+    return paths or [log.source], [*listed.schema.names, *log.types]

@@ -140,6 +140,22 @@ def test_timestamps_in_text_files_are_of_the_logs_zone(
     assert [row["event_at"] for row in rows(spark, log)] == MICROS
 
 
+def test_of_json_a_few_files_tell_the_columns(spark: SparkSession, tmp_path: Path) -> None:
+    """Of thirty files ten, the first and the last among them; what only others have is asked for by its type."""
+    only = {0: "first", 1: "other", 29: "last"}
+    for number in range(30):
+        folder = tmp_path / f"day=2026-02-{number // 2 + 1:02d}"
+        folder.mkdir(exist_ok=True)
+        record = {"user_id": 1, only.get(number, "item_id"): number}
+        (folder / f"part [{number:02d}] 100%.json").write_text(json.dumps(record))
+    path = str(tmp_path)
+    frame = Input(spark, "logs.clicks", Log(path=path, format="json"), "UTC").frame
+    assert frame.columns == ["first", "item_id", "last", "user_id", "day"]
+    typed = Input(spark, "logs.clicks", Log(path=path, format="json", types={"other": "bigint"}), "UTC").frame
+    assert typed.select("day", "user_id").where("other = 1").collect() == [("2026-02-01", "1")]
+    assert typed.count() == 30
+
+
 LINES = {
     "a CSV with a column too few": ("csv", "user_id,item_id,time\nu1,100,t\nu2,200\n", "u2,200"),
     "a CSV with a column too many": ("csv", "user_id,item_id,time\nu1,100,t,x\n", "u1,100,t,x"),

@@ -19,7 +19,8 @@ class Log(Section):
     format: Literal["parquet", "csv", "json"] = "parquet"
     """How the files are written: Parquet, CSV with a header, or a JSON object a line."""
     types: dict[str, str] = {}
-    """Column to Spark type, for CSV and JSON, where a column is otherwise a string."""
+    """Column to Spark type, for CSV and JSON, where a column is otherwise a string. JSON has the columns that are in
+    ten files spread evenly over all of them, and those that are given a type here."""
     columns: dict[str, str] = {}
     """Role to column: `user_id`, `item_id`, `time`; `event_id` where events carry an id of their own, and
     `exposure_id` where a click or purchase carries that of its exposure. A role that is not named is looked
