@@ -42,6 +42,16 @@ def new_run() -> str:
     return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
+def part_of(run: str, part: str) -> str:
+    """A name for what a run does apart, in a directory of its own but under the claims that it holds: RUN.PART."""
+    return f"{run}.{part}"
+
+
+def whole_of(run: str) -> str:
+    """The run that holds the claims, of its own name or that of a part."""
+    return run.partition(".")[0]
+
+
 class Claim(pydantic.BaseModel):
     """Who holds something, and since when."""
 

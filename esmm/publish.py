@@ -24,6 +24,7 @@ import pydantic
 from esmm import storage
 from esmm.claims import Claims, FileClaims, Held, claimed
 from esmm.claims import new_run as new_run
+from esmm.claims import part_of as part_of
 from esmm.errors import DataError
 from esmm.pointers import MANIFEST, FilePointers, Pointers, day_of, directory
 from esmm.schema import DAY

@@ -24,7 +24,7 @@ from esmm.days import Period, micros
 from esmm.errors import DataError
 from esmm.failures import explained
 from esmm.inputs import Input
-from esmm.publish import Manifest, Table, new_run
+from esmm.publish import Manifest, Table, new_run, part_of
 from esmm.schema import DAY
 
 Failures = dict[dt.date, DataError]
@@ -113,9 +113,9 @@ class _Run:
             credited.unpersist()
 
     def build_alone(self, period: Period) -> Built:
-        """Build one day, as a run of its own; what keeps it from being built is its failure."""
+        """Build one day, as a run of its own under the claims' run; what keeps it from being built is its failure."""
         try:
-            return replace(self, run=new_run()).build(period)
+            return replace(self, run=part_of(self.run, str(period.days[0]))).build(period)
         except Exception as error:
             if not isinstance(found := explained(error), DataError):
                 raise

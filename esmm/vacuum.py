@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 import pydantic
 import structlog
 
+from esmm.claims import whole_of
 from esmm.files import listed
 from esmm.pointers import MANIFEST, day_of, run_of
 from esmm.publish import Manifest, Table
@@ -113,7 +114,7 @@ def _is_claimed(table: Table, path: str) -> bool:
         for claim in table.claims.holders(key).values()
         if not claim.is_dead
     }
-    return not living.isdisjoint({"unknown", *re.findall(r"/run=([^/]+)", path)})
+    return not living.isdisjoint({"unknown", *map(whole_of, re.findall(r"/run=([^/]+)", path))})
 
 
 def _is_pointed_at(table: Table, path: str) -> bool:

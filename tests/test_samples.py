@@ -256,6 +256,7 @@ class TestBadInput:
             found.failures[DAYS[1]]
         )
         assert Table(config.samples.table).days() == DAYS[:1]
+        assert found.published[0].run.endswith(f".{DAYS[0]}"), "a part of the run that holds the claims"
 
     def test_immature_day(self, spark: SparkSession, config: Config) -> None:
         with pytest.raises(DataError) as caught:

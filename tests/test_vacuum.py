@@ -14,7 +14,7 @@ from esmm import cli
 from esmm import vacuum as vacuums
 from esmm.claims import Claim
 from esmm.errors import DataError
-from esmm.publish import Table
+from esmm.publish import Table, new_run, part_of
 from esmm.vacuum import vacuum
 from jobs import vacuum as job
 from tests import test_catalog
@@ -82,6 +82,18 @@ def test_a_living_runs_directories_stay(table: Table) -> None:
         stage(other, "at work", [2], OTHER)
         assert removed(table) == []
     assert removed(table) == [f"run=at work/ds={OTHER}"]
+
+
+def test_a_part_of_a_living_run_is_alive_as_well(table: Table) -> None:
+    """Days that are built one by one are under the claims of the run that builds them."""
+    publish(table, "a", [1])
+    run = new_run()
+    with table.claimed([OTHER], run):
+        stage(table, part_of(run, str(OTHER)), [2], OTHER)
+        stage(table, part_of(new_run(), str(OTHER)), [2], OTHER)
+        [dead] = removed(table, dry_run=True)
+        assert not dead.startswith(f"run={run}")
+    assert len(removed(table)) == 2
 
 
 def test_the_claims_of_the_samples_protect_what_the_run_writes_beside_them(table: Table) -> None:
