@@ -1,9 +1,10 @@
 """Rows of samples to files made for training.
 
-    rows ─ shuffled by a seeded hash of the exposure's id ─ sorted by it within each day ─▶ one file a task and day
+    rows ─ each to a file of its day, by a seeded hash of the exposure's id ─ sorted by it ─▶ one file a task and day
 
 The order of a day's rows hangs on the seed alone, and so does the file a row goes to: files of a day differ in
-size by chance alone (of 65 536 rows, by 256 or so). A file's row groups have samples.rows_per_group rows each;
+size by chance alone (of 65 536 rows, by 256 or so), and are the same whatever days are written with it. A file's
+row groups have samples.rows_per_group rows each;
 the last takes what is left, half as many to one and a half times as many.
 
 Files are written by Arrow inside the tasks, which is several times as fast for lists as Spark's own writer, and
@@ -16,7 +17,7 @@ import datetime as dt
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import itemgetter
 
 import numpy as np
@@ -24,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark import TaskContext
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm import schema, storage
@@ -33,6 +34,8 @@ from esmm.padding import to_array
 from esmm.schema import DAY
 
 _ATTEMPTS = "_attempts"
+_EPOCH = dt.date(1970, 1, 1)
+_PART = "_part"
 _WRITTEN = pa.schema([(DAY, pa.string()), ("path", pa.string())])
 
 
@@ -41,17 +44,24 @@ def write(rows: DataFrame, directory: str, config: Config, *, rows_of: Mapping[d
 
     `rows` are as `esmm.features.described` gives them; `rows_of` is how many each day has, at least.
     """
-    files = math.ceil(max(rows_of.values()) / config.samples.rows_per_file)
+    files_of = {day: math.ceil(rows / config.samples.rows_per_file) for day, rows in rows_of.items()}
+    tasks = max(files_of.values())
     draw = F.xxhash64("exposure_id", F.lit(config.seed))
-    # One number to sort by: the day (20 bits), then the draw's upper bits.
-    place = F.shiftleft(F.unix_date(F.col(DAY).cast("date")).cast("bigint"), 44).bitwiseOR(
-        F.shiftrightunsigned(draw, 20)
-    )
+    day = F.unix_date(F.col(DAY).cast("date"))
+    file = F.pmod(draw, _of_day(files_of, day))
+    # One number to group by, the day and its file (16 bits), and one to sort by, with the draw's upper bits behind.
+    part = F.shiftleft(day.cast("bigint"), 16).bitwiseOR(file)
+    place = F.shiftleft(_PART, 32).bitwiseOR(F.shiftrightunsigned(draw, 32))
+    # Days begin where the one before ended, or the first tasks would get all of what short ones have.
+    first = dict(zip(files_of, accumulate(files_of.values(), initial=0), strict=False))
+    task = F.pmod(_of_day(first, day) + file, F.lit(tasks)).cast("int")
+    keys = F.array(*map(F.lit, keys_of_tasks(rows.sparkSession, tasks)))
     # Half of what would do, since the files of a day are not quite equal.
     most = {day: max(1, rows // (2 * config.training.ranks)) for day, rows in rows_of.items()}
-    groups = {str(day): min(config.samples.rows_per_group, rows) for day, rows in most.items()}
+    groups = {day: min(config.samples.rows_per_group, rows) for day, rows in most.items()}
     written = (
-        rows.repartition(files, draw)
+        rows.withColumn(_PART, part)
+        .repartition(tasks, keys[task])
         .sortWithinPartitions(place, "exposure_id")
         .mapInArrow(_writer(directory, config, groups), f"{DAY} string, path string")
         .collect()
@@ -61,10 +71,34 @@ def write(rows: DataFrame, directory: str, config: Config, *, rows_of: Mapping[d
     return bool(written)
 
 
+def _of_day(values: Mapping[dt.date, int], day: Column) -> Column:
+    """The value of each row's day, which is given in days since 1970."""
+    start = min(values)
+    days = range((max(values) - start).days + 1)
+    held = F.array(*[F.lit(values.get(start + dt.timedelta(days=after), 1)) for after in days])
+    return held[day - F.lit((start - _EPOCH).days)]
+
+
+def keys_of_tasks(spark: SparkSession, tasks: int) -> list[int]:
+    """For each task a number that is sent there: Spark takes no task's number, but hashes what it distributes by."""
+    found: dict[int, int] = {}
+    tried = 0
+    while len(found) < tasks:
+        numbers = F.sequence(F.lit(tried), F.lit(tried + 20 * tasks - 1))
+        hashed = F.transform(numbers, lambda number: F.pmod(F.hash(number), F.lit(tasks)))
+        [row] = (
+            spark.sql("select 1").select(hashed).collect()
+        )  # nothing runs for it: Spark folds it while it plans
+        for number, task in enumerate(row[0], start=tried):
+            found.setdefault(task, number)
+        tried += 20 * tasks
+    return [found[task] for task in range(tasks)]
+
+
 def _writer(
-    directory: str, config: Config, groups: Mapping[str, int]
+    directory: str, config: Config, groups: Mapping[dt.date, int]
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """What one task does: rows sorted by day to a file for each day, in row groups of so many rows, and their paths."""
+    """What one task does: rows sorted by file to these, in row groups of so many rows, and their days and paths."""
     columns, written = schema.sample_columns(config), schema.arrow_schema(config)
     options = config.storage
     # Where values are nearly all different, a dictionary makes files larger, and writing slower.
@@ -86,8 +120,9 @@ def _writer(
         assert task is not None
         storage.configure(options)
         fs, root = storage.at(directory)
-        for day, rows in groupby(_parts(batches), key=itemgetter(0)):
-            path = f"{root}/{_ATTEMPTS}/{DAY}={day}/{task.partitionId():05d}-{task.taskAttemptId()}.parquet"
+        for part, rows in groupby(_parts(batches), key=itemgetter(0)):
+            day, file_of_day = _EPOCH + dt.timedelta(days=part >> 16), part & 0xFFFF
+            path = f"{root}/{_ATTEMPTS}/{DAY}={day}/{file_of_day:05d}-{task.taskAttemptId()}.parquet"
             fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             with (
                 fs.open(path, "wb") as file,
@@ -95,17 +130,17 @@ def _writer(
             ):
                 for row_group in row_groups((table(batch) for _, batch in rows), groups[day]):
                     writer.write_table(row_group, row_group_size=row_group.num_rows)
-            yield pa.RecordBatch.from_arrays([pa.array([day]), pa.array([path])], schema=_WRITTEN)
+            yield pa.RecordBatch.from_arrays([pa.array([str(day)]), pa.array([path])], schema=_WRITTEN)
 
     return write_task
 
 
-def _parts(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Batches of rows sorted by day, each cut where the day changes."""
+def _parts(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Batches of rows sorted by file, each cut where the file changes."""
     for batch in batches:
-        days, start = pc.run_end_encode(batch.column(DAY)), 0
-        for day, end in zip(days.values.to_pylist(), days.run_ends.to_pylist(), strict=True):
-            yield day, batch.slice(start, end - start)
+        parts, start = pc.run_end_encode(batch.column(_PART)), 0
+        for part, end in zip(parts.values.to_pylist(), parts.run_ends.to_pylist(), strict=True):
+            yield part, batch.slice(start, end - start)
             start = end
 
 

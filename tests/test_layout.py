@@ -112,6 +112,36 @@ def test_a_small_day_does_not_make_the_others_row_groups_small(
     assert sizes == {DAYS[0]: {1}, DAYS[1]: {30}}
 
 
+def test_a_day_has_the_same_files_alone_as_with_others(
+    spark: SparkSession, small: Config, tmp_path: Path
+) -> None:
+    """Of 250 and 1,000 rows: three files of their own, not ten of 25 rows; the second day's begin elsewhere."""
+    rows = described(spark, small, 2000).where("exposure_id % 2 = 1 or exposure_id < 500")
+    sizes = {DAYS[0]: 250, DAYS[1]: 1000}
+
+    def files(name: str, days: list[dt.date]) -> dict[str, dict[str, list[object]]]:
+        of_days = rows.where(F.col("ds").isin([str(day) for day in days])).repartition(3)
+        directory = tmp_path / name
+        layout.write(of_days, str(directory), small, rows_of={day: sizes[day] for day in days})
+        return {
+            str(path.relative_to(directory)): pq.read_table(path, partitioning=None).to_pydict()
+            for path in directory.rglob("*.parquet")
+        }
+
+    together = files("together", DAYS)
+    assert together == files("first", DAYS[:1]) | files("second", DAYS[1:])
+    assert sum(str(DAYS[0]) in path for path in together) == 3
+    assert sum(str(DAYS[1]) in path for path in together) == 10
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 7, 64])
+def test_each_task_has_a_key_that_leads_to_it(spark: SparkSession, tasks: int) -> None:
+    keys = layout.keys_of_tasks(spark, tasks)
+    rows = spark.createDataFrame(list(enumerate(keys)), "task int, key int").repartition(tasks, "key")
+    found = rows.select("task", F.spark_partition_id()).collect()
+    assert sorted(map(tuple, found)) == [(task, task) for task in range(tasks)]
+
+
 def test_row_groups_in_the_files(write: Callable[..., list[list[pa.Table]]], tmp_path: Path) -> None:
     """Of about 100 rows: 30, 30, and one or two more; 4 rows a day and three ranks: a row group a row."""
     write(2000)
