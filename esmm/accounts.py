@@ -42,7 +42,7 @@ def counted(spark: SparkSession, config: Config, period: Period) -> Counts:
 def _drops(found: Counter[str]) -> Counter[str]:
     """What was read of each log of events, and what became of it: the rows of all other fates add up to it.
 
-    Of items and users, what was rejected alone: most of their rows are of no day.
+    Of items and users, what was dropped alone: most of their rows are of no day.
     """
     counts: Counter[str] = Counter()
     for name in ("exposures", "clicks", "purchases"):
@@ -67,7 +67,8 @@ def rejected(of_day: Counter[str]) -> int:
         of_day[f"{name} read"] - sum(of_day[f"{name} {fate}"] for fate in others)
         for name in ("exposures", "clicks", "purchases")
     )
-    return of_events + sum(rows for fate, rows in of_day.items() if fate.startswith(ENTITIES))
+    of_entities = {fate: rows for fate, rows in of_day.items() if fate.startswith(ENTITIES)}
+    return of_events + sum(rows for fate, rows in of_entities.items() if not fate.endswith(" duplicate"))
 
 
 def negative(counts: Counts) -> dict[dt.date, DataError]:

@@ -86,9 +86,8 @@ def keys_of_tasks(spark: SparkSession, tasks: int) -> list[int]:
     while len(found) < tasks:
         numbers = F.sequence(F.lit(tried), F.lit(tried + 20 * tasks - 1))
         hashed = F.transform(numbers, lambda number: F.pmod(F.hash(number), F.lit(tasks)))
-        [row] = (
-            spark.sql("select 1").select(hashed).collect()
-        )  # nothing runs for it: Spark folds it while it plans
+        # Nothing runs for this one row: Spark folds it while it plans.
+        [row] = spark.sql("select 1").select(hashed).collect()
         for number, task in enumerate(row[0], start=tried):
             found.setdefault(task, number)
         tried += 20 * tasks

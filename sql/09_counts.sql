@@ -1,7 +1,8 @@
 -- Grain: one row a day, log and fate: how many of the log's rows of that day met it.
--- In: raw_exposures, raw_clicks, raw_purchases, unique_events, credited_events, rejects; :time_zone, :first_day,
---     :last_day.
--- Fates: one for each reason of rejection, also of items and users; usable, what was not rejected; unique, of those
+-- In: raw_exposures, raw_clicks, raw_purchases, raw_items, raw_users, unique_events, credited_events, rejects;
+--     :time_zone, :first_day, :last_day.
+-- Fates: one for each reason of rejection, also of items and users, and duplicate, which of the first day are those of
+-- items and users that are there with their id and time already; usable, what was not rejected; unique, of those
 -- what is no duplicate; kept, of those what is under the cap; credited, of those what has an exposure.
 -- Rows are counted (n_) by minute, and only a time of each minute is turned into a day of the time zone: that is dear,
 -- and no zone has begun a day within a minute since 1972. A time, not the minute itself: by that, Spark would filter
@@ -78,6 +79,31 @@ of_fates as (
     from of_minutes
 ),
 
+versions as (
+    select
+        'items' as log,
+        entity_id,
+        valid_from
+    from raw_items
+    where reject_reason is null
+    union all
+    select
+        'users' as log,
+        entity_id,
+        valid_from
+    from raw_users
+    where reject_reason is null
+),
+
+copies as (
+    select
+        log,
+        count(*) - 1 as copies
+    from versions
+    group by log, entity_id, valid_from
+    having count(*) > 1
+),
+
 of_days as (
     select
         log,
@@ -86,6 +112,13 @@ of_days as (
         events
     from of_fates
     where events > 0
+    union all
+    select
+        log,
+        'duplicate' as fate,
+        :first_day as ds,
+        copies as events
+    from copies
     union all
     select
         log,

@@ -108,6 +108,9 @@ def samples(config: Config, logs: Logs, days: list[Day]) -> tuple[dict[int, Row]
             of_day[f"{log} duplicate"] += read[day] - left[day]
             of_day[f"{log} over the cap"] += left[day] - kept[day]
 
+    for log in ("items", "users"):
+        versions = [(contract_id(version.id), version.since) for version in getattr(logs, log)]
+        counts[min(days)][f"{log} duplicate"] = len(versions) - len(set(versions))
     credited = credited_exposures(
         events, micros(config.attribution.click_window), micros(config.attribution.purchase_window)
     )

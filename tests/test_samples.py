@@ -147,6 +147,7 @@ def test_the_manifest_counts_what_was_dropped_and_the_rejects_are_kept(
         pa.concat_tables(
             [
                 items,
+                items.slice(1, 2),
                 items.slice(0, 1).set_column(
                     items.column_names.index("item_id"), "item_id", pa.array([None], pa.int64())
                 ),
@@ -161,7 +162,7 @@ def test_the_manifest_counts_what_was_dropped_and_the_rejects_are_kept(
         "exposures read": 4, "exposures negative user": 1, "exposures duplicate": 1, "exposures credited": 2,
         "clicks read": 2, "clicks orphan": 1, "clicks credited": 1,
         "purchases read": 1, "purchases credited": 1,
-        "items no item": 1,
+        "items no item": 1, "items duplicate": 2,
         "samples": 2, "clicked": 1, "bought": 1,
     }  # fmt: skip
     table = Table(f"{config.samples.table}_rejects")

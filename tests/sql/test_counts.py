@@ -32,7 +32,11 @@ def register_raw(spark: SparkSession, **logs: list[tuple[float | None, str | Non
             (at(minute), reason, filed, f"{name} {place}")
             for place, (minute, reason, filed) in enumerate(logs.get(name, []))
         ]
-        spark.createDataFrame(rows, RAW).createOrReplaceTempView(f"raw_{name}")
+        raw = spark.createDataFrame(rows, RAW)
+        if name in ("items", "users"):
+            # An id a minute: rows of one minute are of one id and time.
+            raw = raw.selectExpr("*", "event_at div 60000000 as entity_id", "event_at as valid_from")
+        raw.createOrReplaceTempView(f"raw_{name}")
 
 
 REJECTS: dict[str, tuple[tuple[float | None, str | None, str | None], str | None]] = {
@@ -76,6 +80,18 @@ def test_rows_of_items_and_users_are_rejects_of_the_first_day(spark: SparkSessio
     }  # fmt: skip
     found = statements.run(spark, "10_rejects", DAYS).collect()
     assert {row["original"] for row in found} == {"items 0", "users 0"}
+
+
+def test_copies_of_items_and_users_are_duplicates_of_the_first_day(spark: SparkSession) -> None:
+    """Of one id and time; a row that is rejected is none, nor one of another time."""
+    register_raw(
+        spark,
+        items=[(10, None, None)] * 3 + [(20, None, None)] * 2 + [(10 + MICROSECOND, None, None)],
+        users=[(10, None, None), (10, "no user", None), (30, None, None)],
+    )
+    assert count(spark, unique=[], credited=[]) == {
+        (FIRST, "items", "duplicate"): 3, (FIRST, "users", "no user"): 1,
+    }  # fmt: skip
 
 
 def count(
