@@ -3,7 +3,8 @@
     for part in outline(spark, config, days):       # rich tables: inputs, days, columns
         console.print(part)
 
-It opens the logs, so that a column that is missing shows here, and reads where they end; nothing is written.
+It opens the logs and makes the views of them, so that a column that is missing shows here, and reads where they end;
+nothing is written.
 """
 
 import datetime as dt
@@ -25,11 +26,12 @@ def outline(
 ) -> Iterator[Table]:
     """The inputs and what of them would be read, the days and whether they would be built, the columns.
 
-    Raises DataError where a log is missing or empty, or lacks a column.
+    Raises DataError where a log is missing or empty, or lacks a column; ConfigError where a feature's is not there.
     """
     period = Period(tuple(days), zoneinfo.ZoneInfo(config.time_zone))
     logs = views.open_logs(spark, config)
     views.register_entities(spark, config, logs["exposure"])
+    views.register_events(spark, config, logs, period.starts_at, period.ends_at)
     immature = maturity.immature_days(config, period, logs, logs_until)
     yield _inputs(config, period, logs)
     yield _days(spark, config, period, immature)
