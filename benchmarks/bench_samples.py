@@ -88,11 +88,17 @@ def concluded(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_config(file: Path, logs: Path, statistics: Mapping[str, Any] | None = None) -> configs.Config:
-    """samples.yaml on some logs, with or without statistics; what is built goes beside the file."""
+def write_config(
+    file: Path,
+    logs: Path,
+    statistics: Mapping[str, Any] | None = None,
+    lists: Mapping[str, Any] | None = None,
+) -> configs.Config:
+    """samples.yaml on some logs, with or without statistics and more lists; what is built goes beside the file."""
     text = (ROOT / "benchmarks/samples.yaml").read_text()
     values = yaml.safe_load(text.replace("LOGS", str(logs)).replace("OUTPUT", str(file.parent)))
     values["statistics"] = dict(statistics or {})
+    values["lists"] |= lists or {}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(values))
     return configs.load(file)
@@ -120,11 +126,15 @@ def spark(
 
 
 def built(
-    directory: Path, made: RawLogs, logs: Path, statistics: Mapping[str, Any] | None
+    directory: Path,
+    made: RawLogs,
+    logs: Path,
+    statistics: Mapping[str, Any] | None,
+    lists: Mapping[str, Any] | None = None,
 ) -> tuple[Figures, list[dict[str, Any]]]:
     """Build all days of some logs with Spark in a new process; its figures, and what its stages took."""
     shutil.rmtree(directory, ignore_errors=True)
-    write_config(directory / "config.yaml", logs, statistics)
+    write_config(directory / "config.yaml", logs, statistics, lists)
     command = [
         ROOT / "spark-submit.sh", "--master", "local[2]", "--driver-memory", DRIVER_MEMORY,
         ROOT / "benchmarks/spark_samples.py", "--config", directory / "config.yaml",

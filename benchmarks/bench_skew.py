@@ -4,8 +4,9 @@
 
 In the skewed logs one user has 5 % of all events and one item 20 % of all exposures, on top of the skew that all logs
 of `benchmarks.raw_logs` have. The samples hold a list of the last 20 items, built without statistics and with those
-of items, of users and of both. The ratio is of the build's seconds, Spark's start aside, each in a new process;
-skew_ratio is the greater of the two.
+of items, of users and of both; and without statistics, but with a list of the last 20 clicks, of which the user, a bot
+that looks at everything, has none. The ratio is of the build's seconds, Spark's start aside, each in a new process;
+skew_ratio is the greatest of the three.
 """
 
 import dataclasses
@@ -27,6 +28,15 @@ STATISTICS = {
     "of_item": {"by": ["item"]},
     "of_user": {"by": ["user"]},
     "of_user_and_item": {"by": ["user", "item"]},
+}
+CLICKED = {
+    "clicked": {
+        "event": "click",
+        "length": 20,
+        "half_life": "1d",
+        "look_back": "7d",
+        "entities": ["item", "seller"],
+    }
 }
 TARGET = 1.5
 
@@ -55,8 +65,19 @@ class SkewedLogs(RawLogs):
         return exposures
 
 
+@dataclass(frozen=True)
+class ClicklessLogs(SkewedLogs):
+    """Logs in which user 1 looks and never clicks: all exposures have as many clicks before them, none."""
+
+    def _effects(self, random: np.random.Generator, causes: Events, rate: float, *, delay_ms: int) -> Events:
+        effects = super()._effects(random, causes, rate, delay_ms=delay_ms)
+        others = effects["user_id"] != 1
+        return {name: values[others] for name, values in effects.items()}
+
+
 EVEN = RawLogs(1_000_000, users=50_000)
-LOGS = {"even": EVEN, "skewed": SkewedLogs(**dataclasses.asdict(EVEN))}
+SKEWED = {"even": EVEN, "skewed": SkewedLogs(**dataclasses.asdict(EVEN))}
+CLICKLESS = {"even": EVEN, "skewed": ClicklessLogs(**dataclasses.asdict(EVEN))}
 
 
 def main() -> None:
@@ -65,13 +86,18 @@ def main() -> None:
     report = run(
         "skew",
         {
-            f"{name}{suffix}": build(made, made.made_in(DIRECTORY / "logs"), statistics)
-            for suffix, statistics in (("", {}), (", statistics", STATISTICS))
-            for name, made in LOGS.items()
+            f"{name}{suffix}": build(made, suffix, statistics, lists)
+            for suffix, logs, statistics, lists in (
+                ("", SKEWED, {}, {}),
+                (", statistics", SKEWED, STATISTICS, {}),
+                (", no click", CLICKLESS, {}, CLICKED),
+            )
+            for name, made in logs.items()
         },
         ratios={
             "skewed over even": ("skewed", "even", "s"),
             "skewed over even, statistics": ("skewed, statistics", "even, statistics", "s"),
+            "skewed over even, no click": ("skewed, no click", "even, no click", "s"),
         },
         conclude=concluded,
     )
@@ -83,11 +109,14 @@ def concluded(report: Mapping[str, Any]) -> dict[str, Any]:
     return {"skew_ratio": max(ratio["median"] for ratio in report["ratios"].values())}
 
 
-def build(made: RawLogs, logs: Path, statistics: Mapping[str, Any]) -> Callable[[], Figures]:
+def build(
+    made: RawLogs, suffix: str, statistics: Mapping[str, Any], lists: Mapping[str, Any]
+) -> Callable[[], Figures]:
     """Build the samples of all days of some logs, from an empty directory."""
-    directory = DIRECTORY / f"spark-{made.digest}{'-statistics' if statistics else ''}"
+    logs = made.made_in(DIRECTORY / "logs")
+    directory = DIRECTORY / f"spark-{made.digest}{suffix.replace(', ', '-').replace(' ', '-')}"
 
-    return lambda: built(directory, made, logs, statistics)[0]
+    return lambda: built(directory, made, logs, statistics, lists)[0]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@
 --
 -- No row meets every row of its user: each request learns how many entries came before it (seen), and a range
 -- over that count, in the same partitioning, holds just the entries that its list needs. A frame's bound cannot
--- be a parameter, so the count is measured in lists: one list back. Rounding may let one entry too many in.
+-- be a parameter, so the count is measured in lists: one list back, from halfway to the next entry, so that rounding
+-- moves none in or out. Requests stand a billion lists behind the entries: a frame's rows are held in memory, and of
+-- a user without entries all requests have the same count.
 -- A lambda is interpreted, an entry at a time: only a list that the look-back may cut goes through one.
 with
 
@@ -60,8 +62,8 @@ listed as (
         request,
         collect_list(entry) over (
             partition by user_id
-            order by seen / :length
-            range between 1 preceding and current row
+            order by if(request is null, seen / :length, 1000000000 + (seen + 0.5) / :length)
+            range between 1000000001 preceding and 1000000000 preceding
         ) as entries
     from counted
 )
@@ -82,11 +84,8 @@ select
         array(
             if(
                 entries[0].at >= request.known_until - :look_back,
-                slice(reverse(entries), 1, :length),
-                filter(
-                    slice(reverse(entries), 1, :length),
-                    entry -> entry.at >= request.known_until - :look_back
-                )
+                reverse(entries),
+                filter(reverse(entries), entry -> entry.at >= request.known_until - :look_back)
             )
         )
     ) as lists,
