@@ -73,7 +73,9 @@ def _text(spark: SparkSession, name: str, log: Log, time_zone: str) -> DataFrame
     line = F.substring(_UNREADABLE, 1, _SHOWN)
     complaint = F.concat("_metadata.file_path", F.lit(f": expected rows of {columns}, found "), line)
     refused = F.when(F.col(_UNREADABLE).isNotNull(), F.raise_error(complaint).cast("boolean"))
-    return frame.where(F.coalesce(refused, F.lit(True))).drop(_UNREADABLE)
+    # Whether a log is empty asks for no column, and Spark refuses to read none but this one of its own.
+    also = F.col(next(iter(types), _UNREADABLE)).isNull()
+    return frame.where(F.coalesce(refused, F.lit(True)) | also).drop(_UNREADABLE)
 
 
 def _some_files(spark: SparkSession, log: Log) -> tuple[list[str], list[str]]:

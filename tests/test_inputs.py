@@ -121,6 +121,9 @@ def test_text_files(spark: SparkSession, tmp_path: Path, form: str, zipped: bool
     found = rows(spark, log)
     assert {(row["item_id"], row["event_at"]) for row in found} == {(100, MICROS[0]), (200, MICROS[1])}
     assert all(row["user_id"] > 1_000_000 for row in found), "strings are hashed"
+    frame = Input(spark, "logs.clicks", log, "UTC").frame
+    assert not frame.isEmpty()
+    assert frame.count() == 2
 
 
 @pytest.mark.parametrize("zone", [None, "America/New_York"])

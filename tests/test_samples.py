@@ -179,6 +179,41 @@ def test_the_manifest_counts_what_was_dropped_and_the_rejects_are_kept(
     assert table.days() == []
 
 
+def test_logs_of_text(spark: SparkSession, values: dict[str, Any]) -> None:
+    """Exposures as JSON, clicks and items as CSV: what Parquet would have given."""
+    types = {"user_id": "bigint", "item_id": "bigint"}
+    of_logs = {
+        "exposures": ("json", types | {"exposure_id": "bigint", "shown_at": "timestamp"}),
+        "clicks": ("csv", types | {"click_id": "bigint", "clicked_at": "timestamp"}),
+        "items": (
+            "csv",
+            {"item_id": "bigint", "seller_id": "bigint", "brand_id": "bigint", "price": "double"},
+        ),
+    }
+    for name, (form, columns) in of_logs.items():
+        values["logs"][name] |= {"format": form, "types": columns}
+    config = parse(values)
+    start = day_start(DAYS[0], ZONE)
+    shown = [Event(n, n % 2, n, start + n * MINUTE) for n in range(6)]
+    write_logs(config, shown, [Event(9, 1, 1, start + MINUTE + 1)], [Event(10, 1, 1, start + 2 * MINUTE)])
+    for name, (form, _) in of_logs.items():
+        path = Path(getattr(config.logs, name).path)
+        rows = spark.read.parquet(str(path)).toPandas()
+        for column in rows.select_dtypes("datetime"):
+            rows[column] = (
+                rows[column].dt.tz_localize("UTC").dt.tz_convert("Europe/Paris").dt.tz_localize(None)
+            )
+            rows[column] = rows[column].dt.strftime("%Y-%m-%d %H:%M:%S.%f")
+        (path / "part-0.parquet").unlink()
+        file = path / f"part-0.{form}"
+        rows.to_csv(file, index=False) if form == "csv" else rows.to_json(file, orient="records", lines=True)
+    found = built(spark, config, DAYS[:1])
+    assert {
+        (key, row["exposed_at"], row["click"], row["purchase"], row["seller"]) for key, row in found.items()
+    } == {(event.id, event.at, int(event.id == 1), int(event.id == 1), 100 + event.item) for event in shown}
+    assert [found[number]["clicked_item"][0] for number in range(6)] == [-1, -1, -1, 1, -1, 1]
+
+
 def test_string_ids_are_hashed_and_empty_ones_are_absent(spark: SparkSession, config: Config) -> None:
     start = day_start(DAYS[0], ZONE)
     write_logs(config, [Event(1, 1, 1, start)], [Event(2, 1, 1, start)], [Event(3, 1, 1, start)])
