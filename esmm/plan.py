@@ -154,7 +154,7 @@ def _make_plan(
         given = ReadingPlan.load(samples)
         parts = [_Part(samples, given.columns, given.files)]
     else:
-        parts = _parts_of_files(fs, path, columns)
+        parts = _parts_of_files(samples, columns)
     files = tuple(file for part in parts for file in part.files)
     if not any(any(file.row_groups) for file in files):
         raise DataError(samples, expected="Parquet files with rows", found=f"no row in {len(files)} files")
@@ -200,11 +200,12 @@ def _parts_of_table(table: Table, days: Iterable[dt.date] | None) -> list[_Part]
     return parts
 
 
-def _parts_of_files(fs: fsspec.AbstractFileSystem, path: str, columns: Sequence[Column]) -> list[_Part]:
+def _parts_of_files(samples: str, columns: Sequence[Column]) -> list[_Part]:
     """One part a file, from its footer."""
+    fs, path = storage.at(samples)
     paths = _parquet_files(fs, path)
     _refuse_pickles(fs, path, paths)
-    urls = [str(fs.unstrip_protocol(found)) for found in paths]
+    urls = [storage.address(found, like=samples) for found in paths]
     return [
         _Part(url, footer.types, (PlannedFile(url=url, bytes=footer.bytes, row_groups=footer.row_groups),))
         for url, footer in zip(urls, _footers(urls, columns), strict=True)

@@ -87,7 +87,7 @@ class Table:
 
     def url(self, path: str = "") -> str:
         """The address of something in the table as Spark and other readers take it."""
-        return str(self.fs.unstrip_protocol("/".join(part for part in (self.path, path) if part)))
+        return storage.address("/".join(part for part in (self.path, path) if part), like=self.root)
 
     def stage(self, run: str) -> str:
         """The address of the directory that a run is to write into, one directory `ds=DAY` a day."""

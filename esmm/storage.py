@@ -54,6 +54,23 @@ def at(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         raise ConfigError(url, expected="a storage that fsspec opens", found=found) from None
 
 
+def address(path: str, like: str) -> str:
+    """The full address of a path as a storage tells it, from an address on the same storage.
+
+    fsspec's own leaves out the server, so that another one would be asked, such as the default one of Hadoop's config.
+    """
+    fs, _ = at(like)
+    plain = str(fs.unstrip_protocol(path))
+    kind = fsspec.get_filesystem_class(plain.partition("://")[0])
+    # Of a chain the last: what is behind a cache.
+    protocol, _, rest = like.rpartition("::")[2].partition("://")
+    server = f"{protocol}://{rest.partition('/')[0]}"
+    if not kind._get_kwargs_from_urls(server):
+        return plain
+    below = path.removeprefix(kind._strip_protocol(server))  # a server may be a part of its paths
+    return f"{server}/{below.lstrip('/')}"
+
+
 def is_local(fs: fsspec.AbstractFileSystem) -> bool:
     """Whether paths of a storage are paths of this machine's files."""
     return isinstance(fs, LocalFileSystem)

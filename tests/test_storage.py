@@ -9,12 +9,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import fsspec
 import pytest
 import s3fs
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.utils import infer_storage_options
 from moto.server import ThreadedMotoServer
 from structlog.testing import capture_logs
 
@@ -136,6 +138,64 @@ def test_paths_are_those_of_fsspec(url: str, path: str) -> None:
     assert found == path == fsspec.core.url_to_fs(url)[1]
     assert type(fs) is type(fsspec.core.url_to_fs(url)[0])
     assert storage.is_local(fs) == path.startswith("/a/b") * ("memory" not in url)
+
+
+class Cluster(MemoryFileSystem):
+    """As Hadoop's: an address says on which server, a path does not."""
+
+    protocol = "cluster"
+    stores: ClassVar[dict[str, tuple[dict[str, Any], list[str]]]] = {}
+
+    def __init__(self, host: str = "default", **options: Any) -> None:
+        super().__init__(**options)
+        self.store, self.pseudo_dirs = self.stores.setdefault(host, ({}, [""]))
+
+    @staticmethod
+    def _get_kwargs_from_urls(url: str) -> dict[str, str]:
+        host = infer_storage_options(url).get("host")
+        return {"host": host} if host else {}
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + str(infer_storage_options(path)["path"]).strip("/")
+
+
+class Lake(Cluster):
+    """As Azure's: a path begins with the container, which an address has before its server."""
+
+    protocol = "lake"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        found = infer_storage_options(path)
+        return f"{found.get('username', '')}{found['path']}".strip("/")
+
+
+@pytest.mark.parametrize(
+    "server", ["cluster://one:8020", "cluster://two", "simplecache::cluster://one", "lake://box@one"]
+)
+def test_files_are_read_from_the_server_of_the_address(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("cluster", Cluster, clobber=True)
+    fsspec.register_implementation("lake", Lake, clobber=True)
+    monkeypatch.setattr(Cluster, "stores", {})
+    Cluster.clear_instance_cache()
+    Lake.clear_instance_cache()
+    written = server.removeprefix("simplecache::")
+    published = Table(f"{written}/samples")
+    assert published.stage("a") == f"{written}/samples/run=a"
+    write(f"{published.stage('a')}/ds={DAY}/part-0.parquet", [20])
+    published.publish(DAY, "a", config="digest")
+    write(f"{written}/files/b.parquet", [30])
+    places = [
+        ("samples", [DAY], 20),
+        ("files", None, 30),
+        ("files/*.parquet", None, 30),
+        ("files/b.parquet", None, 30),
+    ]
+    for place, days, rows in places:
+        plan = make_plan(f"{server}/{place}", days, COLUMNS)
+        assert all(file.url.startswith(f"{written}/{place.partition('/')[0]}/") for file in plan.files)
+        assert read(f"{server}/{place}", days) == list(range(rows))
 
 
 def test_a_storage_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
