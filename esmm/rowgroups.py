@@ -20,6 +20,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.arrow import ArrowFSWrapper
 
 from esmm import storage
 from esmm.errors import DataError
@@ -178,6 +179,8 @@ class _Ranges(io.RawIOBase):
 
     def __init__(self, fs: fsspec.AbstractFileSystem, path: str) -> None:
         self._fs, self._path = fs, path
+        # Arrow's storages, such as Hadoop's, else open what begins at 0 as a stream, and then seek in it.
+        self._options = {"seekable": True} if isinstance(fs, ArrowFSWrapper) else {}
         self._size: int = fs.size(path)
         self._position = 0
 
@@ -201,4 +204,4 @@ class _Ranges(io.RawIOBase):
         if start >= end:
             return b""
         self._position = end
-        return self._fs.cat_file(self._path, start=start, end=end)
+        return self._fs.cat_file(self._path, start=start, end=end, **self._options)

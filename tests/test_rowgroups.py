@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from fsspec.implementations.arrow import ArrowFSWrapper
+from pyarrow.fs import LocalFileSystem
 
 from esmm import rowgroups
 from esmm.errors import DataError
@@ -16,7 +20,19 @@ from tests.sample_files import COLUMNS, LARGE, expected, table, with_column, wri
 IDS, FLOATS = pa.list_(pa.int64()), pa.list_(pa.float32())
 
 
-@pytest.fixture(params=["file", "memory"])
+class Arrow(ArrowFSWrapper):
+    """A storage of Arrow's behind fsspec, as Hadoop's is."""
+
+    protocol = "arrow"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(fs=LocalFileSystem(), **options)
+
+
+fsspec.register_implementation("arrow", Arrow, clobber=True)
+
+
+@pytest.fixture(params=["file", "memory", "arrow"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{request.param}://{tmp_path}/a.parquet"
 
