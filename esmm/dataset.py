@@ -65,7 +65,7 @@ class SampleDataset(tf.data.Dataset):
         spec: dict[str, tf.TensorSpec] = self._dataset.element_spec
         return spec
 
-    def __iter__(self) -> Iterator[dict[str, tf.Tensor]]:
+    def __iter__(self) -> Generator[dict[str, tf.Tensor], None, None]:
         iterator = self._iterate()
         _iterating.add(iterator)
         return iterator

@@ -1,16 +1,17 @@
 """What a rank feeds its steps with: batches, how long each was waited for, and what keeps it from one.
 
     with reading(config) as load:
-        for fed in feed(epoch, config, rank=0, load=load, before=lambda: exchange.at(step, "reading")):
-            fed.batch["item"], fed.waited        # int64 [batch_size], 0.002
+        with closing(feed(epoch, config, rank=0, load=load, before=lambda: exchange.at(step, "reading"))) as feeding:
+            for fed in feeding:
+                fed.batch["item"], fed.waited        # int64 [batch_size], 0.002
 
 A rank that cannot read still takes the step in which it tells the others, who would else wait for it and never learn
 more than that it is gone: the last that it is fed with is padding, and the error.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,21 +34,26 @@ class Fed(NamedTuple):
     """Seconds that it took to come."""
 
 
-def feed(epoch: Epoch, config: Config, *, rank: int, load: Load, before: Callable[[], None]) -> Iterator[Fed]:
-    """A rank's batches of an epoch; `before` is called before each is waited for."""
+def feed(
+    epoch: Epoch, config: Config, *, rank: int, load: Load, before: Callable[[], None]
+) -> Generator[Fed, None, None]:
+    """A rank's batches of an epoch; `before` is called before each is waited for.
+
+    To be closed: the traceback of an exception in a step keeps it, and its threads would go on reading.
+    """
     batches = read(epoch, config, rank=rank, load=load)
-    iterator = iter(batches)
-    while True:
-        before()
-        since = time.monotonic()
-        try:
-            batch = next(iterator)
-        except StopIteration:
-            return
-        except DataError as error:
-            yield Fed(padding(batches), error, 0.0)
-            return
-        yield Fed(batch, None, time.monotonic() - since)
+    with closing(iter(batches)) as iterator:
+        while True:
+            before()
+            since = time.monotonic()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except DataError as error:
+                yield Fed(padding(batches), error, 0.0)
+                return
+            yield Fed(batch, None, time.monotonic() - since)
 
 
 def read(epoch: Epoch, config: Config, *, rank: int, load: Load) -> SampleDataset:

@@ -80,6 +80,7 @@ def _alone_in(directory: Path) -> Iterator[None]:
 def _remove_dead(parent: Path) -> None:
     """Remove what processes left that ended without a chance to."""
     for directory in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError), (directory / "lock").open() as lock:  # not there, not ours, or held
+        # Made where it is missing: a thread that outlives its block can write into the directory after its end.
+        with suppress(OSError), (directory / "lock").open("a") as lock:  # not ours, or held
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(directory, ignore_errors=True)

@@ -12,6 +12,7 @@ import datetime as dt
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import structlog
@@ -162,25 +163,26 @@ class _Run:
             load=self._load,
             before=lambda: exchange.at(number + 1, "reading"),
         )
-        for taken, fed in enumerate(feeding, 1):
-            number = state.step + taken
-            stepped, found = self._take(number, fed)
-            totals += found
-            self._traffic.add(stepped.rows)
-            labels = {name: fed.batch[name] for name in LABELS}
-            measured.update(**labels, **stepped.predictions)
-            told = Signals(*stepped.signals.numpy())
-            if self._progress:
-                self._progress.step(number, epoch.number + 1, found, told.waited / exchange.size)
-            if told.checkpoint and taken < epoch.steps:
-                # The sums so far count on rank 0 from here on.
-                measured = summed(measured, exchange)
-                here = state.model_copy(update={
-                    "step": number, "position": epoch.after(taken), "samples": before + totals.samples,
-                    "epoch_losses": totals.losses, "epoch_weight": totals.weight, "epoch_samples": totals.samples,
-                })  # fmt: skip
-                self._save(here, measured)
-                measured = measured if exchange.rank == 0 else Metrics()
+        with closing(feeding):
+            for taken, fed in enumerate(feeding, 1):
+                number = state.step + taken
+                stepped, found = self._take(number, fed)
+                totals += found
+                self._traffic.add(stepped.rows)
+                labels = {name: fed.batch[name] for name in LABELS}
+                measured.update(**labels, **stepped.predictions)
+                told = Signals(*stepped.signals.numpy())
+                if self._progress:
+                    self._progress.step(number, epoch.number + 1, found, told.waited / exchange.size)
+                if told.checkpoint and taken < epoch.steps:
+                    # The sums so far count on rank 0 from here on.
+                    measured = summed(measured, exchange)
+                    here = state.model_copy(update={
+                        "step": number, "position": epoch.after(taken), "samples": before + totals.samples,
+                        "epoch_losses": totals.losses, "epoch_weight": totals.weight, "epoch_samples": totals.samples,
+                    })  # fmt: skip
+                    self._save(here, measured)
+                    measured = measured if exchange.rank == 0 else Metrics()
         outcome = Outcome(losses=totals.means, metrics=summed(measured, exchange).result())
         if self._progress:
             self._progress.epoch(number, epoch.number + 1, outcome.losses, outcome.metrics)

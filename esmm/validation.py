@@ -6,6 +6,7 @@ calibration, facts = validate.calibrate()     # for the model as it is
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +101,10 @@ class Validation:
         """Hand over this rank's batches and their predictions, one after the other."""
         failed, taken = None, 0
         try:
-            for taken, batch in enumerate(self._batches, 1):  # noqa: B007, what came of it counts below
-                predictions = self._predict(batch)
-                count(batch, predictions if calibration is None else calibration(predictions))
+            with closing(iter(self._batches)) as batches:
+                for taken, batch in enumerate(batches, 1):  # noqa: B007, what came of it counts below
+                    predictions = self._predict(batch)
+                    count(batch, predictions if calibration is None else calibration(predictions))
         except DataError as error:
             failed = error
             # The others look up rows here that this rank has, as often as they have batches.

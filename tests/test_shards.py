@@ -55,6 +55,16 @@ def test_what_a_killed_process_left_is_removed_and_what_another_uses_is_not(tmp_
             assert set(tmp_path.iterdir()) == {used, new}
 
 
+def test_what_was_written_after_its_directory_was_removed_is_removed(tmp_path: Path) -> None:
+    """By a thread that a storage kept longer than the process waited for it."""
+    with own_directory(tmp_path) as dead:
+        pass
+    (dead / "cache/00").mkdir(parents=True)
+    (dead / "cache/00/rows.val").write_text("x")
+    with own_directory(tmp_path) as new:
+        assert list(tmp_path.iterdir()) == [new]
+
+
 def test_no_directory_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="file/cache: expected a directory to write to"):

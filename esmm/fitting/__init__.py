@@ -12,6 +12,7 @@ each different id of its share, at the peak, while they are sorted (`esmm.fittin
 quantiles (`esmm.fitting.quantiles`); three numbers a standardised column (`esmm.fitting.moments`); a few row groups.
 """
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import structlog
@@ -94,13 +95,16 @@ class _Learners:
         share = [Piece(group) for group in plan.row_groups[exchange.rank :: exchange.size]]
         failed = None
         try:
-            for arrays in read_row_groups(share, self.columns, self._config.training.reader_threads):
-                for table, columns in self._columns_of.items():
-                    self._counts[table].add([arrays[column] for column in columns])
-                for name, sums in self._sums.items():
-                    sums.add(arrays[name], arrays[schema.WEIGHT.name])
-                for name, histogram in self._histograms.items():
-                    histogram.add(arrays[name], arrays[schema.WEIGHT.name])
+            with closing(
+                read_row_groups(share, self.columns, self._config.training.reader_threads)
+            ) as groups:
+                for arrays in groups:
+                    for table, columns in self._columns_of.items():
+                        self._counts[table].add([arrays[column] for column in columns])
+                    for name, sums in self._sums.items():
+                        sums.add(arrays[name], arrays[schema.WEIGHT.name])
+                    for name, histogram in self._histograms.items():
+                        histogram.add(arrays[name], arrays[schema.WEIGHT.name])
         except DataError as error:
             failed = error
         # Ranks meet only here, so that one that cannot read keeps none of the others waiting.
