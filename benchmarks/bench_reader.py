@@ -96,9 +96,9 @@ def stock_dataset() -> Read:
 
 def arrays() -> Read:
     """This project's row groups as arrays."""
-    from esmm.dataset import read_row_groups
     from esmm.epochs import Piece
     from esmm.plan import make_plan
+    from esmm.reader import read_row_groups
 
     pieces = [Piece(group) for group in make_plan(str(ROWS), None, COLUMNS).row_groups]
 

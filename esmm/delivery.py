@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from esmm import calibration, histograms
 from esmm.config import Config
-from esmm.dataset import Load
 from esmm.export import export
 from esmm.models import Model
 from esmm.plan import ReadingPlan
+from esmm.reader import Load
 from esmm.validation import Validation
 
 if TYPE_CHECKING:

@@ -19,10 +19,11 @@ import tensorflow as tf
 
 from esmm import rowgroups, schema
 from esmm.config import Config
-from esmm.dataset import Load, SampleDataset, local_cache, to_tf_dataset
+from esmm.dataset import SampleDataset, local_cache, to_tf_dataset
 from esmm.epochs import Epoch
 from esmm.errors import DataError
 from esmm.layers.tables import Batch
+from esmm.reader import Load
 
 
 class Fed(NamedTuple):

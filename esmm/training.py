@@ -21,7 +21,6 @@ import tensorflow as tf
 from esmm import calibration, fitting, models, optimizers, placing, runs, spread
 from esmm.checkpoints import Best, Checkpoints, Outcome, State
 from esmm.config import Config
-from esmm.dataset import Load
 from esmm.delivery import Delivery
 from esmm.early_stopping import judged, score
 from esmm.epochs import Epoch, Position
@@ -33,6 +32,7 @@ from esmm.metrics import Metrics
 from esmm.metrics import Result as TaskResult
 from esmm.plan import ReadingPlan
 from esmm.progress import Progress, Totals
+from esmm.reader import Load
 from esmm.runs import Result
 from esmm.schedules import scheduled
 from esmm.step import Signals, Stepped, make_step

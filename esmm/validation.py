@@ -16,7 +16,6 @@ import tensorflow as tf
 from esmm import histograms
 from esmm.calibration import Calibration, fit
 from esmm.config import Config
-from esmm.dataset import Load
 from esmm.epochs import Epoch
 from esmm.errors import DataError
 from esmm.feeding import padding, read
@@ -25,6 +24,7 @@ from esmm.layers.tables import Batch
 from esmm.metrics import Metrics, Result
 from esmm.models import Model
 from esmm.plan import ReadingPlan
+from esmm.reader import Load
 
 if TYPE_CHECKING:
     from esmm.distributed.exchange import Exchange

@@ -20,14 +20,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from petastorm.workers_pool import EmptyResultError
 
-from esmm import dataset
+from esmm import reader
 from esmm.batching import cut
 from esmm.buffers import Arrays
-from esmm.dataset import read_batches, read_row_groups, to_tf_dataset
+from esmm.dataset import read_batches, to_tf_dataset
 from esmm.epochs import Epoch, Piece, Position
 from esmm.errors import DataError
 from esmm.plan import ReadingPlan, make_plan
 from esmm.publish import Table
+from esmm.reader import read_row_groups
 from esmm.rowgroups import RowGroup, load
 from tests.sample_files import COLUMNS, expected, table, with_column, write, write_tables
 
@@ -146,7 +147,7 @@ def test_the_pools_early_end_and_wrong_order_lose_nothing() -> None:
                 raise step
             return step
 
-    results, pool = dataset._InOrder(2), Pool()
+    results, pool = reader._InOrder(2), Pool()
     assert [results.read_next(pool, None, None) for _ in range(2)] == [{"a": 0}, {"b": 1}]
     with pytest.raises(StopIteration):
         results.read_next(pool, None, None)
@@ -273,16 +274,16 @@ def test_a_rank_without_row_groups_takes_as_many_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reader", ["to_tf_dataset", "read_batches"])
-def test_the_process_ends_while_a_reader_is_open(tmp_path: Path, reader: str) -> None:
+@pytest.mark.parametrize("read", ["to_tf_dataset", "read_batches"])
+def test_the_process_ends_while_a_reader_is_open(tmp_path: Path, read: str) -> None:
     plan_of(tmp_path, [400] * 50)
     code = (
-        f"from esmm.dataset import {reader}\n"
+        f"from esmm.dataset import {read}\n"
         "from esmm.epochs import Epoch\n"
         "from esmm.plan import make_plan\n"
         "from tests.sample_files import COLUMNS\n"
         f"plan = make_plan({str(tmp_path)!r}, None, COLUMNS)\n"
-        f"iterator = iter({reader}(Epoch(plan, batch_size=16, seed=1), COLUMNS))\n"
+        f"iterator = iter({read}(Epoch(plan, batch_size=16, seed=1), COLUMNS))\n"
         "next(iterator)\n"
     )
     root = Path(__file__).resolve().parent.parent

@@ -138,8 +138,8 @@ def _train(run: Run) -> float:
 
 def _read(config: Config, plan: ReadingPlan) -> dict[str, np.ndarray]:
     """The features of a plan's rows, in its order, by the reader that training has."""
-    from esmm.dataset import read_row_groups
     from esmm.epochs import Piece
+    from esmm.reader import read_row_groups
 
     columns = schema.feature_columns(config)
     parts = list(read_row_groups([Piece(group) for group in plan.row_groups], columns))

@@ -19,7 +19,6 @@ import structlog
 
 from esmm import fitted, runs, schema
 from esmm.config import BucketFeature, Config
-from esmm.dataset import read_row_groups
 from esmm.epochs import Piece
 from esmm.errors import DataError
 from esmm.fitted import NOTHING, Fitted
@@ -27,6 +26,7 @@ from esmm.fitting.counts import Counts
 from esmm.fitting.moments import Sums
 from esmm.fitting.quantiles import Histogram
 from esmm.plan import ReadingPlan
+from esmm.reader import read_row_groups
 
 if TYPE_CHECKING:
     from esmm.distributed.exchange import Exchange
