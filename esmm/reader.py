@@ -8,7 +8,10 @@ Petastorm's Reader, its ventilator, which deals out the work, and its pool of th
 which order it comes out, is the project's own.
 """
 
+import atexit
+import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Sequence
 
 from petastorm.reader import Reader
@@ -56,6 +59,7 @@ class _PlannedReader(Reader):
     """
 
     def __init__(self, pieces: Sequence[Piece], columns: Sequence[Column], threads: int, load: Load) -> None:
+        self._stopping, self._has_waited = threading.Lock(), False
         self.num_epochs, self.is_batched_reader = 1, True
         self.schema = self.ngram = None
         self.last_row_consumed = self.stopped = False
@@ -68,12 +72,38 @@ class _PlannedReader(Reader):
             max_ventilation_queue_size=ahead,
         )
         self._workers_pool.start(_Worker, (pieces, columns, load), ventilator=self.ventilator)
+        _open.add(self)
+
+    def stop(self) -> None:
+        """Let the threads end. Any thread may ask, and more than one; Petastorm's ventilator expects one."""
+        with self._stopping:
+            super().stop()
 
     def join(self) -> None:
         """Wait for the threads, though not for a storage that does not answer: they are daemons and end with it."""
+        if self._has_waited:  # at the process's end: the generator is closed when even modules are gone
+            return
         deadline = time.monotonic() + _PATIENCE
         for worker in self._workers_pool._workers:
             worker.join(max(0.0, deadline - time.monotonic()))
+        self._has_waited = True
+
+
+_open: weakref.WeakSet[_PlannedReader] = weakref.WeakSet()
+
+
+@atexit.register
+def _end() -> None:
+    """End the readers that are open when the process ends, used up or not.
+
+    Arrow's code calls Python's for each storage but the local disk. A thread that is on its way back from there when
+    the interpreter is gone takes the process down with it.
+    """
+    readers = list(_open)
+    for reader in readers:
+        reader.stop()
+    for reader in readers:
+        reader.join()
 
 
 class _Worker(WorkerBase):
