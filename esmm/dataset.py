@@ -13,8 +13,9 @@ without any takes part with batches of weight 0.
 """
 
 import atexit
+import threading
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from esmm import rowgroups
 from esmm.batching import cut, gathered
 from esmm.buffers import Arrays
 from esmm.epochs import Epoch
-from esmm.reader import Load, read_row_groups
+from esmm.reader import Load, StoppedError, read_row_groups
 from esmm.rowgroups import RowGroup
 from esmm.schema import Column
 from esmm.shards import own_directory, pack, unpack
@@ -36,15 +37,23 @@ _BATCHES_AHEAD = 2
 log = structlog.get_logger()
 
 
+class _Reading:
+    """One iteration over a dataset: how to end it from outside, and what it failed with."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.errors: list[Exception] = []
+
+
 class SampleDataset(tf.data.Dataset):
     """Batches as tensors; iterating over it raises the reader's own error.
 
     Datasets made from it (`map`, `take`) raise TensorFlow's, which quotes ours.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, errors: list[Exception]) -> None:
-        self._dataset, self._errors = dataset, errors
-        super().__init__(dataset._variant_tensor)
+    def __init__(self, make: Callable[[_Reading], tf.data.Dataset]) -> None:
+        self._make, self._dataset = make, make(_Reading())
+        super().__init__(self._dataset._variant_tensor)
 
     def _inputs(self) -> list[tf.data.Dataset]:
         return [self._dataset]
@@ -61,12 +70,18 @@ class SampleDataset(tf.data.Dataset):
         return iterator
 
     def _iterate(self) -> Generator[dict[str, tf.Tensor], None, None]:
+        reading = _Reading()
+        iterator = iter(self._make(reading))
         try:
-            yield from self._dataset
+            yield from iterator
         except tf.errors.OpError:
-            if self._errors:
-                raise self._errors.pop() from None
+            if reading.errors:
+                raise reading.errors.pop() from None
             raise
+        finally:
+            # In this order: TensorFlow's iterator does not go before its thread has what it waits for.
+            reading.stop.set()
+            del iterator
 
 
 _iterating: weakref.WeakSet[Generator[dict[str, tf.Tensor], None, None]] = weakref.WeakSet()
@@ -93,16 +108,6 @@ def to_tf_dataset(
     there are `epoch.steps`. Each iteration reads anew, in the same order, and raises what `read_batches` raises.
     Its threads end with the iterator.
     """
-    errors: list[Exception] = []
-
-    def batches() -> Iterator[Arrays]:
-        errors.clear()
-        try:
-            yield from read_batches(epoch, columns, rank=rank, threads=threads, load=load)
-        except Exception as error:
-            errors.append(error)
-            raise
-
     rows = epoch.batch_size
     signature = {
         column.name: tf.TensorSpec(
@@ -110,9 +115,24 @@ def to_tf_dataset(
         )
         for column in columns
     }
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(epoch.steps))
-    return SampleDataset(dataset.prefetch(_BATCHES_AHEAD), errors)
+
+    def make(reading: _Reading) -> tf.data.Dataset:
+        def batches() -> Iterator[Arrays]:
+            try:
+                yield from read_batches(
+                    epoch, columns, rank=rank, threads=threads, load=load, stop=reading.stop
+                )
+            except StoppedError:
+                return
+            except Exception as error:
+                reading.errors.append(error)
+                raise
+
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(epoch.steps))
+        return dataset.prefetch(_BATCHES_AHEAD)
+
+    return SampleDataset(make)
 
 
 def read_batches(
@@ -122,17 +142,18 @@ def read_batches(
     rank: int = 0,
     threads: int = 2,
     load: Load = rowgroups.load,
+    stop: threading.Event | None = None,
 ) -> Iterator[Arrays]:
     """One rank's batches of an epoch, or of what is left of it: `epoch.steps` of them.
 
     Each has exactly `epoch.batch_size` rows, the samples spread evenly over all of them; rows of weight 0, ids -1
-    and zeros, fill up the rest. Raises DataError as `read_row_groups`.
+    and zeros, fill up the rest. Raises DataError and StoppedError as `read_row_groups`.
     """
     blocks = epoch.blocks(rank)
     pieces = [piece for block in blocks for piece in block.pieces]
     log.info("reading", rank=rank, ranks=epoch.ranks, epoch=epoch.number, row_groups=len(pieces),
              rows=epoch.rows(rank), steps=epoch.steps)  # fmt: skip
-    with closing(read_row_groups(pieces, columns, threads, load)) as groups:
+    with closing(read_row_groups(pieces, columns, threads, load, stop)) as groups:
         yield from cut(gathered(blocks, groups), columns, epoch.batch_size, epoch.sizes(rank))
 
 

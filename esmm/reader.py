@@ -33,17 +33,25 @@ Load = Callable[[RowGroup, Sequence[Column]], Arrays]
 """How columns of a row group are read: `esmm.rowgroups.load`, or what `esmm.dataset.local_cache` gives."""
 
 
+class StoppedError(Exception):
+    """Raised to whoever waits for a row group once the reader was told to stop."""
+
+
 def read_row_groups(
-    pieces: Sequence[Piece], columns: Sequence[Column], threads: int = 2, load: Load = rowgroups.load
+    pieces: Sequence[Piece],
+    columns: Sequence[Column],
+    threads: int = 2,
+    load: Load = rowgroups.load,
+    stop: threading.Event | None = None,
 ) -> Generator[Arrays, None, None]:
     """The row groups' columns as `esmm.rowgroups.load` gives them, in the order given, decoded ahead.
 
-    Raises load's DataError in the place of a row group that cannot be used. The threads have ended when the
-    iterator has: used up, failed or closed.
+    Raises load's DataError in the place of a row group that cannot be used, and StoppedError soon after another thread
+    has set `stop`. The threads have ended when the iterator has: used up, failed or closed.
     """
     if not pieces:
         return
-    reader = _PlannedReader(pieces, columns, threads, load)
+    reader = _PlannedReader(pieces, columns, threads, load, stop or threading.Event())
     try:
         yield from reader
     finally:
@@ -58,14 +66,21 @@ class _PlannedReader(Reader):
     the footer of every file and chooses its shard from them.
     """
 
-    def __init__(self, pieces: Sequence[Piece], columns: Sequence[Column], threads: int, load: Load) -> None:
+    def __init__(
+        self,
+        pieces: Sequence[Piece],
+        columns: Sequence[Column],
+        threads: int,
+        load: Load,
+        stop: threading.Event,
+    ) -> None:
         self._stopping, self._has_waited = threading.Lock(), False
         self.num_epochs, self.is_batched_reader = 1, True
         self.schema = self.ngram = None
         self.last_row_consumed = self.stopped = False
         ahead = 2 * threads  # row groups in memory, decoded or being decoded
         self._results_queue_reader = _InOrder(len(pieces))
-        self._workers_pool = ThreadPool(threads, results_queue_size=ahead)
+        self._workers_pool = _Pool(threads, ahead, stop)
         self.ventilator = ConcurrentVentilator(
             self._workers_pool.ventilate,
             [{"sequence": sequence} for sequence in range(len(pieces))],
@@ -104,6 +119,20 @@ def _end() -> None:
         reader.stop()
     for reader in readers:
         reader.join()
+
+
+class _Pool(ThreadPool):
+    """Petastorm's pool, but whoever waits for its results learns that it is stopped, or is to be."""
+
+    def __init__(self, threads: int, ahead: int, stop: threading.Event) -> None:
+        super().__init__(threads, results_queue_size=ahead)
+        self._stop = stop
+
+    def all_workers_done(self) -> bool:
+        # What get_results asks at each turn, every 0.1 s; whether it is stopped it does not ask.
+        if self._stop.is_set() or self._stop_event.is_set():
+            raise StoppedError
+        return bool(super().all_workers_done())
 
 
 class _Worker(WorkerBase):
