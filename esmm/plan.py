@@ -152,6 +152,7 @@ def _make_plan(
         parts = _parts_of_table(table, days)
     elif samples.endswith(".json"):
         given = ReadingPlan.load(samples)
+        _refuse_pickles(file.url for file in given.files)
         parts = [_Part(samples, given.columns, given.files)]
     else:
         parts = _parts_of_files(samples, columns)
@@ -196,7 +197,7 @@ def _parts_of_table(table: Table, days: Iterable[dt.date] | None) -> list[_Part]
         )
         types = {name: plain_type(kind) for name, kind in manifest.columns.items()}
         parts.append(_Part(f"{table.root}/{DAY}={day}", types, files))
-    _refuse_pickles(table.fs, table.path, (file.url for part in parts for file in part.files))
+    _refuse_pickles((file.url for part in parts for file in part.files), table.root)
     return parts
 
 
@@ -204,8 +205,8 @@ def _parts_of_files(samples: str, columns: Sequence[Column]) -> list[_Part]:
     """One part a file, from its footer."""
     fs, path = storage.at(samples)
     paths = _parquet_files(fs, path)
-    _refuse_pickles(fs, path, paths)
     urls = [storage.address(found, like=samples) for found in paths]
+    _refuse_pickles(urls, samples)
     return [
         _Part(url, footer.types, (PlannedFile(url=url, bytes=footer.bytes, row_groups=footer.row_groups),))
         for url, footer in zip(urls, _footers(urls, columns), strict=True)
@@ -226,11 +227,23 @@ def _parquet_files(fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
     return sorted(set(found))
 
 
-def _refuse_pickles(fs: fsspec.AbstractFileSystem, root: str, files: Iterable[str]) -> None:
+def _refuse_pickles(files: Iterable[str], *roots: str) -> None:
     """Petastorm's readers unpickle _common_metadata, so that a hostile one runs code: none is let near."""
-    directories = sorted({root, *(file.rpartition("/")[0] for file in files)})
-    pickles = [f"{directory}/_common_metadata" for directory in directories]
+    directories = {*roots, *itertools.chain.from_iterable(map(_directories, files))}
+    pickles = [f"{directory.rstrip('/')}/_common_metadata" for directory in sorted(directories)]
     with ThreadPoolExecutor(_REQUESTS_AT_A_TIME) as pool:
-        for pickle, is_there in zip(pickles, pool.map(fs.exists, pickles), strict=True):
+        for pickle, is_there in zip(pickles, pool.map(_exists, pickles), strict=True):
             if is_there:
                 raise DataError(pickle, expected="no such file, since opening it can run code", found="one")
+
+
+def _directories(file: str) -> list[str]:
+    """A file's directory and, where that is a partition (ds=2026-03-25), those above it, to what is partitioned."""
+    directory = file.rpartition("/")[0]
+    is_partition = "=" in directory.rpartition("/")[2]
+    return [directory, *(_directories(directory) if is_partition else [])]
+
+
+def _exists(url: str) -> bool:
+    fs, path = storage.at(url)
+    return bool(fs.exists(path))

@@ -239,21 +239,24 @@ class Payload:
 
 
 @pytest.mark.parametrize("place", ["", "ds=2026-03-25/"])
-@pytest.mark.parametrize("kind", ["table", "directory"])
+@pytest.mark.parametrize("kind", ["table", "directory", "plan"])
 def test_common_metadata_is_refused_and_not_run(tmp_path: Path, kind: str, place: str) -> None:
-    root, marker = tmp_path / "samples", tmp_path / "was-run"
+    root, marker, given = tmp_path / "samples", tmp_path / "was-run", str(tmp_path / "samples")
     if kind == "table":
         publish(str(root), DAY, (3,))
         place = place and f"run=a/{place}"
     else:
         write(str(root / "ds=2026-03-25/a.parquet"), (3,))
+    if kind == "plan":
+        plan, given = make_plan(given, None, COLUMNS), str(tmp_path / "plan.json")
+        plan.dump(given)
     payload = pickle.dumps(Payload(marker))
     schema = table(0, 1).schema.with_metadata({b"dataset-toolkit.unischema.v1": payload})
     pq.write_metadata(schema, root / f"{place}_common_metadata")
     with pytest.raises(
         DataError, match="_common_metadata: expected no such file, since opening it can run code"
     ):
-        make_plan(str(root), None, COLUMNS)
+        make_plan(given, None, COLUMNS)
     assert not marker.exists()
     pickle.loads(payload)
     assert marker.exists()
