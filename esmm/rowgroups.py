@@ -112,8 +112,10 @@ def load(group: RowGroup, columns: Sequence[Column]) -> dict[str, np.ndarray]:
 
 def _check_counts(url: str, metadata: pq.FileMetaData, columns: Sequence[Column]) -> None:
     """Compare the counts of values and nulls with what the columns should have; writers may leave out the nulls'."""
-    names = [metadata.schema.column(place).path.partition(".")[0] for place in range(metadata.num_columns)]
-    places = dict(zip(names, range(len(names)), strict=True))
+    leaves = (metadata.schema.column(place) for place in range(metadata.num_columns))
+    # A list's is "seller.list.element"; a name may have dots of its own.
+    names = (leaf.path.rsplit(".", 2)[0] if leaf.max_repetition_level else leaf.path for leaf in leaves)
+    places = {name: place for place, name in enumerate(names)}
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         for column in columns:

@@ -14,7 +14,7 @@ from pyarrow.fs import LocalFileSystem
 from esmm import rowgroups
 from esmm.errors import DataError
 from esmm.plan import make_plan
-from esmm.rowgroups import RowGroup, load, plain_type
+from esmm.rowgroups import RowGroup, load, plain_type, read_footer
 from tests.sample_files import COLUMNS, LARGE, expected, table, with_column, write, write_tables
 
 IDS, FLOATS = pa.list_(pa.int64()), pa.list_(pa.float32())
@@ -106,6 +106,25 @@ def test_a_bad_value_is_named(tmp_path: Path, bad: str) -> None:
     load(good, COLUMNS)
     with pytest.raises(DataError, match=f"^{url}, column {name}: {message}$"):
         load(wrong, COLUMNS)
+
+
+def test_a_column_is_not_taken_for_another_whose_name_goes_on_after_a_dot(url: str) -> None:
+    """Both are sound, but for nulls in one: of that one's alone is it said that there are any."""
+    nulls, dotted = pa.array([1, None, 3], pa.int64()), replace(COLUMNS[3], name="seller.raw")
+    samples = table(0, 3)
+    for place in (0, samples.num_columns):
+        write_tables(url, [samples.add_column(place, "seller.raw", nulls)])
+        read_footer(url, COLUMNS)
+        with pytest.raises(
+            DataError, match=r"column seller\.raw: expected no null, found 3 values and 1 nulls"
+        ):
+            read_footer(url, [dotted])
+        write_tables(
+            url, [with_column(samples, "seller", nulls).add_column(place, "seller.raw", samples["seller"])]
+        )
+        read_footer(url, [dotted])
+        with pytest.raises(DataError, match="column seller: expected no null, found 3 values and 1 nulls"):
+            read_footer(url, COLUMNS)
 
 
 def test_a_file_replaced_by_one_of_another_schema_is_named(tmp_path: Path) -> None:
