@@ -35,6 +35,9 @@ from esmm.rowgroups import RowGroup
 BLOCK_ROWS = 60_000
 """A block has as many row groups as make this many rows (four of 16,384), and at least two."""
 
+_ORDER = 1
+"""To be raised with whatever changes which rows come when: a position of before would repeat rows and lose others."""
+
 _DEALT, _ORDERED, _MIXED = range(3)
 """What is random, each of its own seed."""
 
@@ -58,7 +61,7 @@ class Position(pydantic.BaseModel):
     epoch: pydantic.NonNegativeInt = 0
     legs: tuple[Leg, ...] = ()
     of: str = ""
-    """What it is a position in: the digest of row groups and seed, where there are legs."""
+    """What it is a position in: the digest of row groups, seed and order, where there are legs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +99,9 @@ class Block:
 
     def order(self) -> np.ndarray:
         """int64: the rows to read, numbered from 0 through all pieces, in the order in which to read them."""
-        order = (
-            np.arange(self.rows)
-            if self.mixed_by is None
-            else generator(*self.mixed_by).permutation(self.rows)
-        )
-        return order[self.skipped :]
+        if self.mixed_by is None:
+            return np.arange(self.skipped, self.rows)
+        return generator(*self.mixed_by).permutation(self.rows)[self.skipped :]
 
     def left(self) -> list[Piece]:
         """The pieces without the rows that are skipped."""
@@ -129,12 +129,12 @@ class Epoch:
         seed: int | None = None,
         position: Position | None = None,
     ) -> None:
-        """Raises DataError where the position is one in other samples, or under another seed."""
+        """Raises DataError where the position is one in other samples, under another seed or in another order."""
         position = position or Position()
         self.number, self.ranks, self.batch_size = position.epoch, ranks, batch_size
         self._of = _digest(plan, seed)
         if position.legs and position.of != self._of:
-            raise DataError("position", expected=f"one in these samples and of this seed, {self._of}",
+            raise DataError("position", expected=f"one in these samples, of this seed and order, {self._of}",
                             found=f"one in {position.of or 'nothing'}")  # fmt: skip
         pieces = [Piece(group) for group in plan.row_groups]
         self._legs, self._taken = list(position.legs), 0
@@ -244,5 +244,7 @@ def _in_blocks(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, ...]]:
 
 
 def _digest(plan: ReadingPlan, seed: int | None) -> str:
-    text = f"{[(group.url, group.bytes, group.index, group.rows) for group in plan.row_groups]} {seed}"
+    groups = [(group.url, group.bytes, group.index, group.rows) for group in plan.row_groups]
+    # NumPy may change what follows from a seed; what it says now stands for that.
+    text = f"{groups} {seed} {_ORDER} {BLOCK_ROWS} {generator(0).permutation(16).tolist()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -191,8 +191,47 @@ def test_a_position_in_other_samples_or_of_another_seed_is_refused(
     files: list[tuple[int, ...]], seed: int
 ) -> None:
     position = Epoch(plan_of((9, 9)), batch_size=2, seed=1).after(3)
-    with pytest.raises(DataError, match=r"^position: expected one in these samples and of this seed"):
+    with pytest.raises(DataError, match=r"^position: expected one in these samples, of this seed and order"):
         Epoch(plan_of(*files), batch_size=2, seed=seed, position=position)
+
+
+def other_blocks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(epochs, "BLOCK_ROWS", 20)
+
+
+def another_order(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(epochs, "_ORDER", epochs._ORDER + 1)
+
+
+def another_numpy(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(epochs, "generator", lambda *numbers: generator(*numbers, 1))
+
+
+@pytest.mark.parametrize("changed", [other_blocks, another_order, another_numpy])
+def test_a_position_in_another_order_of_the_same_samples_is_refused(
+    monkeypatch: pytest.MonkeyPatch, changed: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    plan = plan_of((30, 30, 30))
+    position = Epoch(plan, batch_size=2, seed=1).after(3)
+    changed(monkeypatch)
+    with pytest.raises(DataError, match=r"^position: expected one in these samples, of this seed and order"):
+        Epoch(plan, batch_size=2, seed=1, position=position)
+
+
+def test_the_order_is_that_of_its_number() -> None:
+    """Where this fails, positions of before mean other rows: raise `_ORDER`, and put in what is right from now on."""
+    plan = plan_of(*[(7, 30)] * 5)
+    position = Epoch(plan, ranks=3, batch_size=9, seed=4, position=Position(epoch=2)).after(3)
+    epoch = Epoch(plan, ranks=2, batch_size=9, seed=4, position=position)
+    read = [
+        " ".join(f"{int(url[8:11])}.{index}.{row}" for url, index, row in batches(epoch, rank)[1])
+        for rank in range(2)
+    ]
+    assert epochs._ORDER == 1
+    assert read == [
+        "0.1.28 0.0.6 1.0.4 0.1.7 4.1.18 4.1.15 4.1.12 4.1.9",
+        "1.1.16 1.1.9 1.1.11 3.1.15 2.1.20 2.1.3 3.0.3 1.1.3 3.1.14",
+    ]
 
 
 def test_random_numbers_of_fewer_keys_are_not_those_of_zeros() -> None:
