@@ -13,6 +13,7 @@ without any takes part with batches of weight 0.
 """
 
 import atexit
+import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -33,6 +34,9 @@ from esmm.schema import Column
 from esmm.shards import own_directory, pack, unpack
 
 _BATCHES_AHEAD = 2
+
+_CACHE_ERRORS = (OSError, sqlite3.Error)
+"""What a full or broken disk ends in: the cache's index is SQLite's."""
 
 log = structlog.get_logger()
 
@@ -161,11 +165,16 @@ def read_batches(
 def local_cache(directory: Path, limit: int) -> Iterator[Load]:
     """A `load` that keeps what it has read, by Petastorm's cache, in a directory on local disk of its own.
 
-    It keeps `limit` bytes and reads the rest anew each time. All is gone with the block. Raises ConfigError where
-    the directory cannot be written to.
+    It keeps `limit` bytes and reads the rest anew each time, and so where the disk is full. All is gone with the
+    block. Raises ConfigError where no directory can be made.
     """
     with own_directory(directory) as own:
-        cache = LocalDiskCache(str(own / "cache"), limit, 0, eviction_policy="none", timeout=60)
+        try:
+            cache = LocalDiskCache(str(own / "cache"), limit, 0, eviction_policy="none", timeout=60)
+        except _CACHE_ERRORS as error:
+            log.warning("cache not used", directory=str(directory), error=str(error))
+            yield rowgroups.load
+            return
 
         def load(group: RowGroup, columns: Sequence[Column]) -> Arrays:
             names = ",".join(column.name for column in columns)
@@ -173,7 +182,7 @@ def local_cache(directory: Path, limit: int) -> Iterator[Load]:
             try:
                 # Bytes, since of anything else the cache would make a pickle.
                 kept = cache.get(key, lambda: pack(rowgroups.load(group, columns)))
-            except OSError as error:
+            except _CACHE_ERRORS as error:
                 log.warning("cache not used", directory=str(directory), error=str(error))
                 return rowgroups.load(group, columns)
             return unpack(kept, columns)

@@ -1,6 +1,7 @@
 """Files read until some batch, and the rest of them by others: every row once, with its own values."""
 
 import json
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,22 @@ def test_a_full_or_failing_cache_reads_anew(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.undo()
         assert rows(cached) == list(range(6000))
         assert len(list((tmp_path / "cache").rglob("*.val"))) == 3
+
+
+def full_index(*_: object, **__: object) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+@pytest.mark.parametrize("where", ["Cache.__init__", "Disk.store"])
+def test_a_cache_whose_index_is_full_reads_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    plan = plan_of(tmp_path / "samples", [[3000, 2000], [1000]])
+    monkeypatch.setattr(f"diskcache.core.{where}", full_index)
+    with local_cache(tmp_path / "cache", 2**30) as cached:
+        batches = read_batches(epoch_of(plan, 0), COLUMNS, load=cached)
+        assert sorted(row for batch in batches for row in rows_of(batch)) == list(range(6000))
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_the_cache_holds_no_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
