@@ -31,8 +31,9 @@ from esmm.config import Config
 from esmm.plan import ReadingPlan, make_plan
 
 WORKERS = 2
-RUNS_A_PROCESS = 15
-"""A process that has trained so many models gives way to a new one: TensorFlow forgets no graph."""
+RUNS_A_PROCESS = 10
+"""Processes that have trained so many models give way to new ones: TensorFlow forgets no graph. All at once, by a new
+pool: one that replaces its processes (max_tasks_per_child) can wait for ever for those that are gone."""
 
 
 class Predictions(NamedTuple):
@@ -111,12 +112,10 @@ class Run:
 def predicted(runs: Sequence[Run], workers: int = WORKERS) -> list[Predictions]:
     """What each run predicts, trained where that is not known yet."""
     missing = [run for run in runs if not run.file.exists()]
-    if missing:
-        pool = ProcessPoolExecutor(
-            workers, get_context("spawn"), initializer=_start, max_tasks_per_child=RUNS_A_PROCESS
-        )
-        with pool:
-            for run, seconds in zip(missing, pool.map(_train, missing), strict=True):
+    at_once = RUNS_A_PROCESS * workers
+    for part in (missing[first : first + at_once] for first in range(0, len(missing), at_once)):
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start) as pool:
+            for run, seconds in zip(part, pool.map(_train, part), strict=True):
                 print(f"{run.rows.name} {run.variant}, seed {run.seed}: {seconds:.1f} s", flush=True)
     return [Predictions.load(run.file) for run in runs]
 
