@@ -105,6 +105,22 @@ def test_ranks_that_leave_by_themselves_are_not_lost() -> None:
     assert monitor.lost is None
 
 
+def test_a_rank_that_freezes_before_its_heart_beats_is_missed() -> None:
+    """Once another one was heard of; a monitor that was told of no ranks misses none."""
+    with Monitor(LIMITS, "127.0.0.1", ranks=3) as monitor, Monitor(LIMITS, "127.0.0.1") as other:
+        with (
+            beating(monitor.address, 0, lambda: (0, "starting"), LIMITS) as heart,
+            beating(monitor.address, 2, lambda: (0, "starting"), LIMITS) as third,
+            beating(other.address, 0, lambda: (0, "starting"), LIMITS) as alone,
+        ):
+            lost = heart.wait_for_loss()
+            for each in (heart, third, alone):
+                each.leave(None)
+    cause = "no first sign of life for 1 s after another rank's"
+    assert monitor.lost == lost == Lost(who="rank 1", cause=cause)
+    assert other.lost is None
+
+
 def test_the_first_loss_counts() -> None:
     with Monitor(LIMITS, "127.0.0.1") as monitor:
         monitor.loses(Lost(who="rank 1", cause="first"))

@@ -93,8 +93,8 @@ def rank_process(rank: int, config: Config) -> psutil.Process | None:
 
 
 @contextlib.contextmanager
-def struck(config: Config, rank: int, blow: signal.Signals) -> Iterator[list[Any]]:
-    """Strike a rank as soon as there is a new checkpoint; the process and the time of it, once it is done."""
+def struck(config: Config, rank: int, blow: signal.Signals, *, at_once: bool = False) -> Iterator[list[Any]]:
+    """Strike a rank as soon as there is a new checkpoint, or its process; that and the time of it, once it is done."""
     root = f"{config.training.directory}/checkpoints"
     done: list[Any] = []
     before = versions.complete(root)[-1:]
@@ -102,7 +102,8 @@ def struck(config: Config, rank: int, blow: signal.Signals) -> Iterator[list[Any
 
     def strike() -> None:
         while not given_up.wait(0.1):
-            process = rank_process(rank, config) if versions.complete(root)[-1:] != before else None
+            is_time = at_once or versions.complete(root)[-1:] != before
+            process = rank_process(rank, config) if is_time else None
             if process is not None:
                 process.send_signal(blow)
                 done.extend([process, time.monotonic()])
@@ -159,6 +160,17 @@ def test_a_frozen_rank_ends_the_run_in_time_and_is_named(
         process, since = done
         assert time.monotonic() - since < 24 + 15  # and what Horovod takes to end its processes
         assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+def test_a_rank_that_freezes_before_it_meets_the_others_is_named(
+    spark: SparkSession, long: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with struck(long, 1, signal.SIGSTOP, at_once=True) as done:
+        with pytest.raises(RankLostError, match=r"^rank 1: .* found no first sign of life for 12 s"):
+            run_on_spark(spark, long, monkeypatch)
+        _, since = done
+        assert time.monotonic() - since < 60  # what the other one takes to start, too
 
 
 @pytest.mark.slow

@@ -279,7 +279,8 @@ def test_ranks_get_the_options_beside_the_config(config: Config, monkeypatch: py
     """Spark's ranks are processes of their own, to which the config goes as JSON, which leaves them out."""
     configured: list[Any] = []
     monkeypatch.setattr(spark_ranks.storage, "configure", configured.append)
-    monkeypatch.setattr("esmm.distributed.joining.HorovodExchange", lambda: (_ for _ in ()).throw(DataError(
+    monkeypatch.setenv("HOROVOD_RANK", "1")
+    monkeypatch.setattr("esmm.distributed.joining.beating", lambda *_: (_ for _ in ()).throw(DataError(
         "rank", expected="no more", found="that")))  # fmt: skip
     plan = make_plan(write(f"memory://{config.name}/ranks/a.parquet", [2]), None, COLUMNS)
     options = {"s3": {"secret": SECRET}}

@@ -56,6 +56,9 @@ class Place(NamedTuple):
     doing: str
 
 
+STARTING = Place(0, "starting")
+
+
 class Alone:
     """One rank: what it has is the sum."""
 
@@ -101,7 +104,7 @@ class HorovodExchange:
         self.size: int = horovod.size()
         self.local_size: int = horovod.local_size()
         """The ranks on this rank's host."""
-        self.last = Place(0, "starting")
+        self.last = STARTING
         """Where this rank is."""
 
     def at(self, step: int, doing: str) -> None:

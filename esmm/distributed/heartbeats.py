@@ -4,12 +4,13 @@ Where a rank dies, Horovod tells of a connection that broke; where it freezes, o
 whichever rank gives up first. So each rank has a heart, which tells a monitor every few seconds that it is alive and
 where it is, and hears whether another one was lost:
 
-    with Monitor(limits) as monitor:                      # beside the launcher, or on rank 0
+    with Monitor(limits, ranks=2) as monitor:             # beside the launcher, or on rank 0
         with beating(monitor.address, rank=1, place=lambda: (512, "reading"), limits=limits) as heart: …   # on a rank
         monitor.lost       # None, or Lost("rank 1 on worker-7", "its process ended, in step 512 (reading)")
 
 A connection that closes without a word is a process that ended; one that falls silent, a rank that is frozen, or a
-host that is. A rank that raises says so before it closes. Every rank whose heart hears of a loss has a while to end
+host that is. So is a rank of which nothing is heard for as long after the first one has been: it froze before its heart
+beat. A rank that raises says so before it closes. Every rank whose heart hears of a loss has a while to end
 by Horovod's own error; after that the heart ends the process, since no thread can be called back from a collective.
 
 Messages are lines of JSON over TCP, the first of them with the monitor's token; nothing of them is executed.
@@ -96,8 +97,11 @@ class Monitor(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     request_queue_size = 1024
 
-    def __init__(self, limits: Limits, host: str | None = None) -> None:
-        """Listen at `host`, by default the address of this machine's own name."""
+    def __init__(self, limits: Limits, host: str | None = None, ranks: int = 0) -> None:
+        """Listen at `host`, by default the address of this machine's own name.
+
+        `ranks` have to be heard of, once one of them was; by default only those count that were.
+        """
         super().__init__(("", 0), _Listener)
         self.limits = limits
         self.lost: Lost | None = None
@@ -105,6 +109,8 @@ class Monitor(socketserver.ThreadingTCPServer):
         self.address = Address(host=host or socket.gethostname(), port=self.server_address[1],
                                token=secrets.token_hex(16))  # fmt: skip
         self._lock = threading.Lock()
+        self._ranks, self._heard = ranks, set[int]()
+        self._timers: list[threading.Timer] = []
         self._after_a_loss: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
@@ -112,6 +118,8 @@ class Monitor(socketserver.ThreadingTCPServer):
         return self
 
     def __exit__(self, *_: object) -> None:
+        for timer in self._timers:
+            timer.cancel()
         self.shutdown()
         self.server_close()
 
@@ -119,16 +127,34 @@ class Monitor(socketserver.ThreadingTCPServer):
         """What to do, in another thread, once ranks have had the time of the grace to end by themselves."""
         self._after_a_loss = action
 
+    def hears(self, rank: int) -> None:
+        """Take note of a rank's first word; from the first of all, the others' are waited for."""
+        with self._lock:
+            if not self._heard:
+                self._after(self.limits.silence, self._miss)
+            self._heard.add(rank)
+
     def loses(self, lost: Lost) -> None:
         """Take note of a loss, unless there was one before."""
         with self._lock:
             if self.lost is None:
                 self.lost = lost
-                timer = threading.Timer(self.limits.grace, lambda: self._after_a_loss())
-                timer.daemon = True
-                timer.start()
+                self._after(self.limits.grace, lambda: self._after_a_loss())
                 if lost.error is None:  # the rank itself shows the other ones
                     log.error("rank lost", who=lost.who, cause=lost.cause)
+
+    def _miss(self) -> None:
+        for rank in range(self._ranks):
+            if rank not in self._heard:
+                cause = f"no first sign of life for {self.limits.silence:g} s after another rank's"
+                return self.loses(Lost(who=f"rank {rank}", cause=cause))
+        return None
+
+    def _after(self, seconds: float, action: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, action)
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A stranger's nonsense is no event."""
@@ -146,6 +172,7 @@ class _Listener(socketserver.StreamRequestHandler):
         if not hmac.compare_digest(str(hello["token"]), self.server.address.token):
             return
         who, where = f"rank {hello['rank']} on {hello['host']}", _place(hello)
+        self.server.hears(int(hello["rank"]))
         try:
             for line in self.rfile:
                 message = json.loads(line)

@@ -10,15 +10,14 @@ one's block ends in a RankLostError that says which and why, or its process ends
 import math
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 
 import horovod.tensorflow as horovod
 import tensorflow as tf
 
 from esmm.config import Training
-from esmm.distributed import heartbeats
-from esmm.distributed.exchange import HorovodExchange
-from esmm.distributed.heartbeats import MONITOR, Address, Limits, Monitor, error_of
+from esmm.distributed.exchange import STARTING, HorovodExchange, Place
+from esmm.distributed.heartbeats import MONITOR, Address, Heart, Limits, Monitor, beating, error_of
 from esmm.distributed.runtime import set_up_tensorflow
 
 
@@ -31,36 +30,55 @@ def joined(settings: Training, address: Address | None = None) -> Iterator[Horov
     """
     limits = Limits.of(settings.failure)
     # What Horovod's core reads once, when it starts; for what a launcher has set it is too late, or it was asked for.
-    os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(math.ceil(limits.silence)))
+    # Its own patience ends after the monitor's, which knows whom to blame.
+    patience = limits.silence + 2 * limits.interval
+    os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(math.ceil(patience)))
     os.environ.setdefault(
         "HOROVOD_STALL_CHECK_TIME_SECONDS", str(math.ceil(settings.stall_warning.total_seconds()))
     )
-    exchange = HorovodExchange()
-    set_up_tensorflow(settings, exchange.local_size)
     if address is None and MONITOR in os.environ:
         address = Address.model_validate_json(os.environ[MONITOR])
-    keeps_monitor = address is None and exchange.rank == 0
-    own: AbstractContextManager[Monitor | None] = Monitor(limits) if keeps_monitor else nullcontext()
-    with own as monitor:
-        who = "the launcher"
-        if address is None:
-            who, address = "rank 0", exchange.broadcast_object(None if monitor is None else monitor.address)
-        assert address is not None
-        with heartbeats.beating(address, exchange.rank, lambda: exchange.last, limits, who) as heart:
-            try:
-                yield exchange
-                # All leave together: none is taken for lost while others tidy up.
-                exchange.gather_objects(None)
-                heart.leave(None)
-            except tf.errors.UnknownError as error:
-                if "horovod" not in str(error).lower():
-                    heart.leave(error)
-                    raise
-                lost = heart.wait_for_loss()
-                heart.leave(None)
-                raise error_of(lost, exchange.rank) from error
-            except BaseException as error:
+    with _met(address, limits) as (exchange, heart):
+        set_up_tensorflow(settings, exchange.local_size)
+        try:
+            yield exchange
+            # All leave together: none is taken for lost while others tidy up.
+            exchange.gather_objects(None)
+            heart.leave(None)
+        except tf.errors.UnknownError as error:
+            if "horovod" not in str(error).lower():
                 heart.leave(error)
                 raise
-            finally:
-                horovod.shutdown()
+            lost = heart.wait_for_loss()
+            heart.leave(None)
+            raise error_of(lost, exchange.rank) from error
+        except BaseException as error:
+            heart.leave(error)
+            raise
+        finally:
+            horovod.shutdown()
+
+
+@contextmanager
+def _met(address: Address | None, limits: Limits) -> Iterator[tuple[HorovodExchange, Heart]]:
+    """The ranks, once they have met, and the heart of this one.
+
+    Where a launcher listens, the heart beats before they meet: a rank may be lost on the way there, too.
+    """
+    exchange: HorovodExchange | None = None
+
+    def place() -> Place:
+        return STARTING if exchange is None else exchange.last
+
+    with ExitStack() as stack:
+        if address is not None:
+            rank = int(os.environ["HOROVOD_RANK"])
+            heart = stack.enter_context(beating(address, rank, place, limits))
+            exchange = HorovodExchange()
+        else:
+            exchange = HorovodExchange()
+            monitor = stack.enter_context(Monitor(limits)) if exchange.rank == 0 else None
+            address = exchange.broadcast_object(None if monitor is None else monitor.address)
+            assert address is not None
+            heart = stack.enter_context(beating(address, exchange.rank, place, limits, "rank 0"))
+        yield exchange, heart

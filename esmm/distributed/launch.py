@@ -113,7 +113,7 @@ def _horovodrun(config: Config, hosts: str, ranks: int) -> None:
     if settings.nics:
         options += ["--network-interfaces", ",".join(settings.nics)]
     launcher = str(Path(sys.executable).with_name("horovodrun"))
-    with Monitor(Limits.of(settings.failure)) as monitor:
+    with Monitor(Limits.of(settings.failure), ranks=ranks) as monitor:
         environment = {**os.environ, MONITOR: monitor.address.model_dump_json()}
         with subprocess.Popen([launcher, *options, *_command_of_a_rank()], env=environment) as process:
             monitor.after_a_loss(process.terminate)  # horovodrun then ends its ranks, frozen ones too

@@ -63,7 +63,8 @@ def run(spark: SparkContext, config: Config, work: Work) -> "Result":
 
 def _attempt(spark: SparkContext, config: Config, ranks: int, restart: int, work: Work) -> "Result":
     timeout = config.training.start_timeout
-    with Monitor(Limits.of(config.training.failure), spark.getConf().get("spark.driver.host")) as monitor:
+    limits, host = Limits.of(config.training.failure), spark.getConf().get("spark.driver.host")
+    with Monitor(limits, host, ranks) as monitor:
         arguments = (
             config.model_dump_json(), work.to_json(), json.dumps(config.storage), monitor.address.model_dump_json(),
         )  # fmt: skip
