@@ -30,6 +30,10 @@ class DataError(JobError):
     exit_code = 1
 
 
+class StorageError(DataError):
+    """A storage failed while it was read, which says nothing of the data: another try may succeed."""
+
+
 class RankLostError(DataError):
     """A rank broke off because another one had stopped: that one's error says why."""
 

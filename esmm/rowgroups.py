@@ -88,7 +88,8 @@ def load(group: RowGroup, columns: Sequence[Column]) -> dict[str, np.ndarray]:
 
     Raises DataError, naming the file and where there is one the column: the file is missing, of another
     length than planned or not Parquet; the row group has another number of rows; a column is missing or of
-    another type; there is a null; a list is not exactly as long as its column says.
+    another type; there is a null; a list is not exactly as long as its column says. That is a StorageError where the
+    storage failed instead, and another try may succeed.
     """
     with _opened(group.url) as source:
         if source.size() != group.bytes:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from esmm.errors import ConfigError, DataError, JobError
+from esmm.errors import ConfigError, DataError, JobError, StorageError
 
 _opened: dict[tuple[int, str, str], fsspec.AbstractFileSystem] = {}
 """By process, protocol and what an address says of its server. fsspec keeps one of its own for each thread that ever
@@ -80,7 +80,8 @@ def is_local(fs: fsspec.AbstractFileSystem) -> bool:
 def explained(url: str, what: str) -> Iterator[None]:
     """Turn what goes wrong in the block with `what`, at some address, into a DataError that names it.
 
-    Storages raise their own packages' exceptions beside OSError. Python's others are bugs, and stay as they are.
+    It is a StorageError where another try may succeed. Storages raise their own packages' exceptions beside OSError.
+    Python's others are bugs, and stay as they are.
     """
     try:
         yield
@@ -93,7 +94,18 @@ def explained(url: str, what: str) -> Iterator[None]:
             raise
         found = " ".join(str(error).split()) or type(error).__name__
         article, _, name = what.partition(" ")
-        raise DataError(url, expected=f"{article} readable {name}", found=found) from error
+        kind = StorageError if _may_pass(error) else DataError
+        raise kind(url, expected=f"{article} readable {name}", found=found) from error
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether an error is the storage's failure, such as a connection that broke, and no fault of the content."""
+    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | UnicodeError):
+        return False
+    if isinstance(error, OSError):
+        # Arrow says of a damaged file, too, that it is an OSError, but a plain one without a number.
+        return error.errno is not None or type(error) is not OSError
+    return not type(error).__module__.startswith("pyarrow")
 
 
 def _open(url: str) -> tuple[fsspec.AbstractFileSystem, str]:

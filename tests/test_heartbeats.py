@@ -17,7 +17,7 @@ import pytest
 from esmm.config import Failure
 from esmm.distributed import heartbeats
 from esmm.distributed.heartbeats import Address, Limits, Lost, Monitor, beating
-from esmm.errors import ConfigError, DataError, RankLostError
+from esmm.errors import ConfigError, DataError, RankLostError, StorageError
 
 LIMITS = Limits(interval=0.05, silence=1.0, grace=0.5)
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,7 +84,7 @@ def test_a_rank_that_raises_says_what() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", [DataError, ConfigError])
+@pytest.mark.parametrize("kind", [DataError, ConfigError, StorageError])
 def test_an_error_of_ours_comes_out_as_it_went_in(kind: type[DataError]) -> None:
     with Monitor(LIMITS, "127.0.0.1") as monitor:
         with beating(monitor.address, 0, lambda: (1, "reading"), LIMITS) as heart:

@@ -24,7 +24,7 @@ from esmm.config import Checkpoints, Config, Model, Optimizer, Training
 from esmm.distributed import spark_ranks
 from esmm.distributed.launch import Work
 from esmm.distributed.restarts import restarting
-from esmm.errors import DataError, RankLostError
+from esmm.errors import DataError, RankLostError, StorageError
 from esmm.plan import make_plan
 from esmm.runs import Result
 from tests import synthetic
@@ -38,8 +38,10 @@ def test_a_run_is_started_again_as_often_as_the_config_says() -> None:
 
     def attempt(ranks: int, restart: int) -> str:
         tried.append((ranks, restart))
-        if len(tried) < 3:
+        if len(tried) == 1:
             raise RankLostError("rank 1 on h", expected="all ranks to go on", found="its process ended")
+        if len(tried) == 2:
+            raise StorageError("s3://a", expected="a readable Parquet file", found="Connection reset by peer")
         return "a result"
 
     settings = Training.model_validate({"directory": "d", "ranks": 4, "failure": {"max_restarts": 2}})
@@ -49,7 +51,7 @@ def test_a_run_is_started_again_as_often_as_the_config_says() -> None:
 
     tried.clear()
     none = settings.model_copy(update={"failure": settings.failure.model_copy(update={"max_restarts": 1})})
-    with pytest.raises(RankLostError):
+    with pytest.raises(StorageError):
         restarting(attempt, none, lambda: 4)
     assert tried == [(4, 0), (4, 1)]
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import boto3
 import fsspec
+import pyarrow as pa
 import pytest
 import s3fs
 from fsspec.implementations.memory import MemoryFileSystem
@@ -28,9 +29,10 @@ from esmm.distributed import spark_ranks
 from esmm.distributed.heartbeats import Address
 from esmm.distributed.launch import Work
 from esmm.epochs import Epoch
-from esmm.errors import ConfigError, DataError
+from esmm.errors import ConfigError, DataError, StorageError
 from esmm.plan import make_plan
 from esmm.publish import Table
+from esmm.rowgroups import load
 from tests.sample_files import COLUMNS, write
 
 KEY, SECRET = "AKIAQWERTZUIOPASDFGH", "a-secret-that-nobody-may-see"
@@ -314,7 +316,7 @@ def test_another_process_reads_s3_by_its_config(options: dict[str, Any], bucket:
     assert SECRET not in ended.stdout + ended.stderr
 
 
-class StorageError(Exception):
+class PackageError(Exception):
     """As packages of storages have them."""
 
 
@@ -322,7 +324,36 @@ def test_errors_of_a_storage_survive_the_way_from_a_rank_and_bugs_stay_bugs() ->
     with pytest.raises(KeyError), storage.explained("s3://a", "a Parquet file"):
         raise KeyError("a mistake of this code")
     with pytest.raises(DataError) as caught, storage.explained("s3://a", "a Parquet file"):
-        raise StorageError("line one\nline two")
+        raise PackageError("line one\nline two")
     assert str(pickle.loads(pickle.dumps(caught.value))) == (
         "s3://a: expected a readable Parquet file, found line one line two"
     )
+
+
+@pytest.mark.parametrize(("error", "may_pass"), [
+    (ConnectionResetError(104, "Connection reset by peer"), True), (TimeoutError(), True), (PackageError("503"), True),
+    (OSError(5, "Input/output error"), True),
+    (OSError("Couldn't deserialize thrift: TProtocolException: Invalid data"), False), (pa.ArrowInvalid("a"), False),
+    (FileNotFoundError(2, "No such file"), False), (PermissionError(13, "Access Denied"), False),
+])  # fmt: skip
+def test_a_storage_that_fails_is_told_from_content_that_is_wrong(error: Exception, may_pass: bool) -> None:
+    with pytest.raises(DataError) as caught, storage.explained("s3://a", "a Parquet file"):
+        raise error
+    assert isinstance(caught.value, StorageError) is may_pass
+    assert str(caught.value).startswith("s3://a: expected a")
+
+
+def test_a_connection_that_breaks_while_arrow_reads_is_the_storages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow hands the storage's own exception through."""
+    url = write("memory:///breaking/a.parquet", [20])
+    [group] = make_plan(url, None, COLUMNS).row_groups
+    load(group, COLUMNS)
+
+    def breaks(*_: Any, **__: Any) -> bytes:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", breaks)
+    with pytest.raises(
+        StorageError, match=f"^{url}: expected a readable Parquet file, found .*reset by peer$"
+    ):
+        load(group, COLUMNS)

@@ -35,7 +35,7 @@ import pydantic
 import structlog
 
 from esmm.config import Failure
-from esmm.errors import JobError, RankLostError
+from esmm.errors import ConfigError, ConflictError, DataError, JobError, RankLostError, StorageError
 
 log = structlog.get_logger()
 
@@ -306,6 +306,6 @@ def error_of(lost: Lost | None, rank: int | None = None) -> JobError:
                              found="one that stopped, whose own error says why")  # fmt: skip
     if lost.error is not None and rank is None:
         name, where, expected, found = lost.error
-        kinds = {kind.__name__: kind for kind in JobError.__subclasses__()}
+        kinds = {kind.__name__: kind for kind in (ConfigError, ConflictError, DataError, StorageError)}
         return kinds.get(name, RankLostError)(where, expected=expected, found=found)
     return RankLostError(lost.who, expected="all ranks to go on", found=lost.cause)
