@@ -15,11 +15,12 @@ part (`esmm.spread`), in the same version; then all ranks save, and restore, tog
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 import structlog
 import tensorflow as tf
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from esmm import versions
 from esmm.epochs import Position
@@ -177,10 +178,17 @@ class Checkpoints:
             self._spread.read(versions.fetch(self.root, version), only and "rows")
 
     def _restore(self, version: str, parts: Mapping[str, tf.Module]) -> None:
-        directory = versions.fetch(self.root, version)
+        prefix = str(versions.fetch(self.root, version) / _PREFIX)
+        checkpoint = tf.train.Checkpoint(**parts)
         try:
-            status = tf.train.Checkpoint(**parts).read(str(directory / _PREFIX))
-            status.assert_existing_objects_matched()
+            held = _held(prefix, checkpoint)
+            for variable in (variable for part in parts.values() for variable in part.variables):
+                # Reading would set the others before it found the one that does not fit.
+                if held.get(variable.ref()) != (variable.dtype, variable.shape):
+                    raise ValueError(
+                        f"no {variable.name} of {variable.dtype.name} {variable.shape.as_list()}"
+                    )
+            checkpoint.read(prefix).assert_existing_objects_matched()
         except (tf.errors.OpError, ValueError, AssertionError) as error:
             first, *_ = str(error).splitlines()
             raise DataError(
@@ -205,3 +213,16 @@ class Checkpoints:
         for version in versions.begun(self.root):
             if version < oldest and version != best:
                 versions.remove(self.root, version)
+
+
+def _held(prefix: str, checkpoint: tf.train.Checkpoint) -> dict[Any, tuple[tf.DType, tf.TensorShape]]:
+    """Of the variables, by their references, those that a file holds, with their types and shapes there."""
+    reader = tf.train.load_checkpoint(prefix)
+    types, shapes = reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
+    graph = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+    found = {}
+    for node, matched in tf.train.CheckpointView(prefix).match(checkpoint).items():
+        if isinstance(matched, tf.Variable):
+            key = graph.nodes[node].attributes[0].checkpoint_key
+            found[matched.ref()] = types[key], tf.TensorShape(shapes[key])
+    return found

@@ -124,6 +124,25 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         Checkpoints(str(tmp_path), {"part": other}, keep=1).restore(version)
 
 
+@pytest.mark.parametrize("change", ["another variable", "another shape", "another type"])
+def test_a_checkpoint_that_does_not_fit_leaves_every_variable_as_it_was(tmp_path: Path, change: str) -> None:
+    """A run that then begins anew would else begin with what was learnt."""
+    saved = part(1.0)
+    saved.last = tf.Variable([7.0], name="last")
+    Checkpoints(str(tmp_path), {"part": saved}, keep=1).save(State(run="a", step=1))
+    other = part(0.0)
+    other.last = tf.Variable([0] if change == "another type" else [0.0], name="last")
+    if change == "another shape":
+        other.last = tf.Variable([0.0, 0.0], name="last")
+    elif change == "another variable":
+        other.next = tf.Variable([0.0], name="next")
+    with capture_logs() as lines:
+        assert Checkpoints(str(tmp_path), {"part": other}, keep=1).resume("a") is None
+    assert [line["event"] for line in lines] == ["checkpoint passed over"]
+    np.testing.assert_array_equal(other.variable, [0.0, 1.0])
+    assert not other.last.numpy().any()
+
+
 def test_some_of_the_parts_can_be_restored_alone(tmp_path: Path) -> None:
     one, two = part(1.0), part(2.0)
     kept = Checkpoints(str(tmp_path), {"one": one, "two": two}, keep=1)
