@@ -122,7 +122,11 @@ class _Run:
         try:
             state = self._start()
             while not state.is_over:
-                state = self._judge(self._epoch(state) if state.is_judged else state)
+                if state.is_judged:
+                    state = self._epoch(state)
+                    if self._validation is not None:  # which can take long, and fail
+                        self._save(state, Metrics())
+                state = self._judge(state)
             return self._publish(state, days)
         finally:
             if self._progress:
@@ -233,15 +237,11 @@ class _Run:
         return state
 
     def _validated(self, state: State) -> dict[str, TaskResult] | None:
-        """Metrics of the validation samples; where they cannot be read, the epoch is kept all the same."""
+        """Metrics of the validation samples, where there are any."""
         if self._validation is None:
             return None
         self._exchange.at(state.step, "validating")
-        try:
-            validated = self._validation()
-        except DataError:
-            self._save(state, Metrics())
-            raise
+        validated = self._validation()
         if self._config.training.calibrate:
             calibration.check(validated)
         if self._progress:

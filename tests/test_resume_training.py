@@ -255,13 +255,40 @@ def test_what_takes_samples_to_validate_on_says_so(learning: Config, key: str) -
 def test_samples_without_a_purchase_cannot_calibrate(
     learning: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is said after the first epoch, not after the last."""
+    """It is said after the first epoch, which is kept, and not after the last."""
     counted = Metrics.update
     monkeypatch.setattr(Metrics, "update", lambda self, click, purchase, *rest, **predictions: counted(
         self, click, np.zeros(len(purchase)), *rest, **predictions))  # fmt: skip
     with pytest.raises(DataError, match=r"^validation samples: .* without purchases .*, found a rate of 0"):
         run(with_training(learning, calibrate=True, checkpoints=Checkpoints()), validation=True)
-    assert not versions.complete(checkpoints_of(learning))
+    assert [state["step"] for state in kept(learning)] == [10]
+
+
+def kept(config: Config) -> list[dict[str, Any]]:
+    """The states of all checkpoints that there are."""
+    root = checkpoints_of(config)
+    return [versions.manifest(root, version).facts for version in versions.complete(root)]
+
+
+def test_a_run_killed_while_it_validates_has_kept_the_epoch(
+    learning: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_training(learning, epochs=1, checkpoints=Checkpoints())
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "Validation", lambda *_: killed)
+        with pytest.raises(Killed):
+            run(config, validation=True)
+    assert [(state["step"], state["is_judged"]) for state in kept(config)] == [(10, False)]
+    with capture_logs() as lines:
+        found = run(config, validation=True)
+    assert not [line for line in lines if line["event"] in ("training", "epoch done")]
+    assert (found["steps"], found["samples"]) == (10, 299)
+    assert found["validation"] is not None
+    assert [(state["step"], state["is_judged"]) for state in kept(config)] == [(10, False), (10, True)]
 
 
 @pytest.mark.slow
