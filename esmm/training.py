@@ -140,10 +140,15 @@ class _Run:
         exchange.broadcast([*self._model.variables, *self._optimizer.variables])
         position = state.position
         whole = self._reads(Position())
-        left = 0
-        if not state.is_over:
-            left = self._reads(position).steps + (settings.epochs - position.epoch - 1) * whole.steps
-        self._rate = scheduled(settings.optimizer, ranks=exchange.size, steps=state.step + left)
+        # What it would have taken these ranks to come here.
+        done = (position.epoch + 1) * whole.steps - self._reads(position).steps
+        self._rate = scheduled(
+            settings.optimizer,
+            ranks=exchange.size,
+            steps=settings.epochs * whole.steps,
+            taken=state.step,
+            done=done,
+        )
         log.info("rank starts", rank=exchange.rank, size=exchange.size, rows=whole.rows(exchange.rank),
                  of=self._plan.rows, host=platform.node())  # fmt: skip
         if self._progress:

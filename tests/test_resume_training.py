@@ -15,6 +15,7 @@ from esmm.errors import ConfigError, DataError
 from esmm.metrics import Metrics
 from esmm.plan import ReadingPlan, make_plan
 from esmm.runs import Result, checkpoints_of, give_up
+from esmm.schedules import scheduled
 from esmm.step import Stepped
 from esmm.training import train
 from tests import synthetic
@@ -153,11 +154,21 @@ def changed_rate(config: Config) -> Config:
 def test_another_batch_size_takes_what_is_left_once(
     learning: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And goes on at the learning rate that it had."""
+    rates = []
+
+    def spied(*arguments: Any, **named: Any) -> Any:
+        rates.append(scheduled(*arguments, **named))
+        return rates[-1]
+
+    monkeypatch.setattr(training, "scheduled", spied)
     run_killed_at(17, learning, monkeypatch)
     larger = learning.model_copy(update={"training": learning.training.model_copy(update={"batch_size": 70})})
     found = run(larger)
     # 15 steps of 30, then 149 or so rows of the second epoch and 299 of the third in batches of up to 70.
     assert (found["steps"], found["samples"], found["planned"]) == (15 + 3 + 5, 3 * 299, 3 * 299)
+    before, after = rates
+    assert after(16) == pytest.approx(before(16), abs=0.001)  # of 0.01
 
 
 def test_checkpoints_come_by_time_too(learning: Config) -> None:

@@ -37,3 +37,28 @@ def test_a_warm_up_longer_than_the_run_only_rises() -> None:
 def test_the_rate_grows_with_the_ranks_if_asked() -> None:
     assert rates(1, ranks=3) == pytest.approx([0.1])
     assert rates(1, ranks=3, scale_by_ranks=True) == pytest.approx([0.3])
+
+
+def test_a_run_that_goes_on_has_the_rates_that_it_would_have_had() -> None:
+    settings = Optimizer.model_validate({"learning_rate": 0.1, "warm_up_steps": 7})
+    whole = scheduled(settings, ranks=2, steps=100)
+    for taken in (3, 7, 50):
+        resumed = scheduled(settings, ranks=2, steps=100, taken=taken, done=taken)
+        assert [resumed(step) for step in range(1, 101)] == [whole(step) for step in range(1, 101)]
+
+
+@pytest.mark.parametrize("times", [2, 0.5])
+@pytest.mark.parametrize(
+    ("warm_up", "taken", "expected"), [(0, 500, 0.05), (100, 550, 0.05), (100, 50, 0.051)]
+)
+def test_the_rate_goes_on_where_it_was_when_the_ranks_change(
+    warm_up: int, taken: int, expected: float, times: float
+) -> None:
+    """From 1000 steps to 2000 for the same samples, or to 500: halfway down the cosine, or halfway up before it."""
+    settings = Optimizer.model_validate({"learning_rate": 0.1, "warm_up_steps": warm_up})
+    before = scheduled(settings, ranks=1, steps=1000)
+    assert before(taken + 1) == pytest.approx(expected)
+    steps, done = int(1000 * times), int(taken * times)
+    after = scheduled(settings, ranks=1, steps=steps, taken=taken, done=done)
+    assert after(taken + 1) == pytest.approx(expected, abs=2e-4)
+    assert after(taken + steps - done) == pytest.approx(0, abs=2e-6)
