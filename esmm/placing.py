@@ -43,7 +43,8 @@ def chosen(config: Config, plan: ReadingPlan, exchange: "Exchange", fitted: Fitt
     found: dict[str, str] | DataError | None = None
     if exchange.rank == 0:
         try:
-            used = rows_in_use(config, _first_batch(config, plan)) if exchange.size > 1 else {}
+            exchange.at(0, "placing tables")
+            used = rows_in_use(config, _first_batch(config, plan, exchange)) if exchange.size > 1 else {}
             found = _chosen(config, used, exchange.size, fitted)
         except DataError as error:
             found = error
@@ -95,13 +96,13 @@ def _by_width(ids: list[np.ndarray]) -> list[np.ndarray]:
     return [np.concatenate([each for each in ids if each.shape[1] == width]) for width in sorted(widths)]
 
 
-def _first_batch(config: Config, plan: ReadingPlan) -> Arrays:
+def _first_batch(config: Config, plan: ReadingPlan, exchange: "Exchange") -> Arrays:
     """As many of the first samples as a rank's batch has; none of an empty plan."""
     columns = schema.feature_columns(config)
     parts, rows = [], 0
-    for group in plan.row_groups:
-        parts.append(rowgroups.load(group, columns))
-        rows += group.rows
+    for part in exchange.awaited(rowgroups.load(group, columns) for group in plan.row_groups):
+        parts.append(part)
+        rows += len(part[columns[0].name])
         if rows >= config.training.batch_size:
             break
     if not parts:

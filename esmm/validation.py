@@ -102,7 +102,7 @@ class Validation:
         failed, taken = None, 0
         try:
             with closing(iter(self._batches)) as batches:
-                for taken, batch in enumerate(batches, 1):  # noqa: B007, what came of it counts below
+                for taken, batch in enumerate(self._exchange.awaited(batches), 1):  # noqa: B007, what came of it counts below
                     predictions = self._predict(batch)
                     count(batch, predictions if calibration is None else calibration(predictions))
         except DataError as error:

@@ -26,7 +26,7 @@ RANK = """
 import signal, sys
 from esmm.distributed.heartbeats import Address, Limits, beating
 address = Address.model_validate_json(sys.argv[1])
-with beating(address, 1, lambda: (512, "reading"), Limits(0.05, 1.0, 0.5)) as heart:
+with beating(address, 1, lambda: (512, sys.argv[2]), Limits(0.05, 1.0, 0.5)) as heart:
     print("beating", flush=True)
     {body}
 """
@@ -40,9 +40,9 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
         threading.Event().wait(0.01)
 
 
-def rank(address: Address, body: str) -> subprocess.Popen[str]:
+def rank(address: Address, body: str, doing: str = "reading") -> subprocess.Popen[str]:
     """Rank 1, in a process of its own, once its heart beats."""
-    command = [sys.executable, "-c", RANK.format(body=body), address.model_dump_json()]
+    command = [sys.executable, "-c", RANK.format(body=body), address.model_dump_json(), doing]
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
     )
@@ -171,13 +171,14 @@ def test_times_add_up_to_less_than_what_is_asked() -> None:
         assert 2 * limits.interval < limits.silence
 
 
-def test_a_rank_whose_batch_does_not_come_is_lost() -> None:
+@pytest.mark.parametrize("doing", ["reading", "reading batch 3, validating"])
+def test_a_rank_whose_batch_does_not_come_is_lost(doing: str) -> None:
     """Its heart beats, but its step does not go on; that another rank waits in a step is no reason."""
     with Monitor(LIMITS, "127.0.0.1") as monitor:
-        process = rank(monitor.address, "signal.pause()")
+        process = rank(monitor.address, "signal.pause()", doing)
         with beating(monitor.address, 0, lambda: (512, "in the step"), LIMITS) as other:
             lost = other.wait_for_loss()
             other.leave(None)
         assert process.wait(timeout=20) == heartbeats.ENDED
     assert lost is not None
-    assert (lost.who[:6], lost.cause) == ("rank 1", "no batch for 1 s, in step 512 (reading)")
+    assert (lost.who[:6], lost.cause) == ("rank 1", f"no batch for 1 s, in step 512 ({doing})")

@@ -1,7 +1,6 @@
 """Which table is held in which way, and what that makes ranks send."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,11 @@ from esmm.plan import ReadingPlan, make_plan
 from tests import synthetic
 
 
-def ranks(size: int) -> Any:
+def ranks(size: int) -> Alone:
     """One of so many, that gets what rank 0 has."""
-    return SimpleNamespace(rank=0, size=size, broadcast_object=lambda value: value)
+    exchange = Alone()
+    exchange.size = size
+    return exchange
 
 
 def planned(config: Config) -> ReadingPlan:

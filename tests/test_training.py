@@ -12,10 +12,10 @@ from structlog.testing import capture_logs
 from tensorflow.python.summary.summary_iterator import summary_iterator
 
 from esmm import config as configs
-from esmm import export, models, optimizers, schema, versions
+from esmm import export, models, optimizers, rowgroups, schema, versions
 from esmm.checkpoints import Checkpoints, State
 from esmm.config import Config, Optimizer
-from esmm.distributed.exchange import Alone
+from esmm.distributed.exchange import Alone, Whereabouts
 from esmm.errors import DataError
 from esmm.layers.tables import Batch, Rows
 from esmm.layers.ways import merged
@@ -144,6 +144,29 @@ def test_a_run_learns_and_says_how_well(config: Config) -> None:
     for task in ("ctr", "ctcvr"):
         assert result["metrics"][task]["log_loss"] == pytest.approx(result["losses"][task], rel=1e-4)
     assert result["metrics"]["ctr"]["rows"] == 1501
+
+
+def test_a_rank_that_waits_for_samples_says_so_whatever_they_are_for(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its heart would else beat on, where a storage does not answer, and all others wait."""
+
+    class Noting(Whereabouts, Alone):
+        pass
+
+    exchange, doing = Noting(), []
+
+    def load(*arguments: Any) -> Any:
+        doing.append(exchange.last.doing)
+        return loaded(*arguments)
+
+    loaded = rowgroups.load
+    monkeypatch.setattr(rowgroups, "load", load)
+    synthetic.publish(config, [60])
+    plan = make_plan(config.samples.table, None, schema.training_columns(config))
+    train(config, plan, exchange, [synthetic.DAY], plan)
+    assert doing == ["reading", "reading batch 1, validating", "reading batch 1, looking at samples"]
+    assert exchange.last.doing == "exporting"
 
 
 @pytest.mark.slow

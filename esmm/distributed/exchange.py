@@ -9,11 +9,14 @@ Of sums and of what is gathered every rank gets the same bits, so that equal ran
 is up to `esmm.step` and, for tables, `esmm.distributed.ways`.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 import horovod.tensorflow as horovod
 import tensorflow as tf
+
+from esmm.distributed.heartbeats import READING
 
 T = TypeVar("T")
 
@@ -26,6 +29,9 @@ class Exchange(Protocol):
 
     def at(self, step: int, doing: str) -> None:
         """Note what this rank does now, for whoever asks where it was when it was lost."""
+
+    def awaited(self, batches: Iterable[T]) -> Iterator[T]:
+        """The same, noting of each that this rank waits for it: one that does not come is a loss."""
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Each tensor, all of them of one type, summed over ranks: one message for all of them."""
@@ -59,6 +65,29 @@ class Place(NamedTuple):
 STARTING = Place(0, "starting")
 
 
+class Whereabouts:
+    """Where a rank is: its heart tells (`esmm.distributed.heartbeats`)."""
+
+    last = STARTING
+
+    def at(self, step: int, doing: str) -> None:
+        """Note what this rank does now."""
+        self.last = Place(step, doing)
+
+    def awaited(self, batches: Iterable[T]) -> Iterator[T]:
+        """The same, noting of each that this rank waits for it, amid what it does now."""
+        amid, iterator = self.last, iter(batches)
+        for number in itertools.count(1):
+            self.last = Place(amid.step, f"{READING} batch {number}, {amid.doing}")
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.last = amid
+            yield batch
+
+
 class Alone:
     """One rank: what it has is the sum."""
 
@@ -66,6 +95,10 @@ class Alone:
 
     def at(self, step: int, doing: str) -> None:
         """Nobody asks."""
+
+    def awaited(self, batches: Iterable[T]) -> Iterator[T]:
+        """The same."""
+        return iter(batches)
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The tensors."""
@@ -95,7 +128,7 @@ class Alone:
         return [value]
 
 
-class HorovodExchange:
+class HorovodExchange(Whereabouts):
     """One of Horovod's ranks, see `esmm.distributed.joining`."""
 
     def __init__(self) -> None:
@@ -104,12 +137,6 @@ class HorovodExchange:
         self.size: int = horovod.size()
         self.local_size: int = horovod.local_size()
         """The ranks on this rank's host."""
-        self.last = STARTING
-        """Where this rank is."""
-
-    def at(self, step: int, doing: str) -> None:
-        """Note what this rank does now; its heart tells (`esmm.distributed.heartbeats`)."""
-        self.last = Place(step, doing)
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Each tensor, all of them of one type, summed over ranks by one all-reduce."""

@@ -43,7 +43,7 @@ MONITOR = "ESMM_MONITOR"
 """The environment variable by which horovodrun's ranks get the launcher's address, as JSON."""
 
 READING = "reading"
-"""What a rank says that it does while it waits for its samples."""
+"""What a rank says first of what it does while it waits for samples."""
 
 ENDED = 70
 """The exit code of a process that its heart ended: EX_SOFTWARE."""
@@ -234,7 +234,7 @@ class Heart:
             try:
                 if self._place() != last:
                     last, since = self._place(), time.monotonic()
-                if last[1] == READING and time.monotonic() - since > self._limits.silence:
+                if last[1].startswith(READING) and time.monotonic() - since > self._limits.silence:
                     # The main thread waits for a storage that does not answer, and all others wait for it.
                     self._tell(
                         left={"cause": f"no batch for {self._limits.silence:g} s, {_place(self._said())}"}

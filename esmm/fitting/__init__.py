@@ -95,10 +95,9 @@ class _Learners:
         share = [Piece(group) for group in plan.row_groups[exchange.rank :: exchange.size]]
         failed = None
         try:
-            with closing(
-                read_row_groups(share, self.columns, self._config.training.reader_threads)
-            ) as groups:
-                for arrays in groups:
+            threads = self._config.training.reader_threads
+            with closing(read_row_groups(share, self.columns, threads)) as groups:
+                for arrays in exchange.awaited(groups):
                     for table, columns in self._columns_of.items():
                         self._counts[table].add([arrays[column] for column in columns])
                     for name, sums in self._sums.items():
