@@ -59,21 +59,21 @@ def main(
         columns = schema.training_columns(config)
         plan = make_plan(table, days or None, columns)
         validation = None if validate is None else make_plan(*of_table(validate, table), columns)
+        if fresh:  # what an earlier run has left is given up for work that there is, and not for a mistake
+            runs.give_up(runs.checkpoints_of(config))
         return launch.Work(plan, days, validation)
 
-    if fresh and launch.is_first():
-        runs.give_up(runs.checkpoints_of(config))
     result = None
     if launch.under_spark_submit():
         if hosts is not None:
             raise ConfigError("--hosts", expected="Spark's own executors", found=hosts)
         spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
         try:
-            result = spark_ranks.run(spark.sparkContext, config, work(spark))
+            result = spark_ranks.run(spark.sparkContext, config, lambda: work(spark))
         finally:
             spark.stop()
     elif hosts is not None:
-        launch.by_horovodrun(config, hosts)
+        launch.by_horovodrun(config, hosts, work if fresh else lambda: None)
     else:
         result = launch.in_this_process(config, work)
     if result is not None:

@@ -115,7 +115,7 @@ def with_ranks(config: Config, ranks: int, **training: object) -> Config:
 def run_on_spark(spark: SparkSession, config: Config) -> Result:
     plan = make_plan(config.samples.table, None, schema.training_columns(config))
     validation = plan if config.training.calibrate else None
-    return spark_ranks.run(spark.sparkContext, config, Work(plan, [synthetic.DAY], validation))
+    return spark_ranks.run(spark.sparkContext, config, lambda: Work(plan, [synthetic.DAY], validation))
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ def test_an_error_of_one_rank_is_the_runs(spark: SparkSession, config: Config) -
     damaged = Path(table.path, table.manifest(synthetic.DAY).files[1].path)
     damaged.write_bytes(bytes(damaged.stat().st_size))
     with pytest.raises(DataError, match=r"part-1.parquet: expected a readable Parquet file"):
-        spark_ranks.run(spark.sparkContext, config, Work(plan))
+        spark_ranks.run(spark.sparkContext, config, lambda: Work(plan))
     assert not versions.complete(config.scoring.models)
 
 

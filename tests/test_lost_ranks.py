@@ -126,7 +126,7 @@ def struck(config: Config, rank: int, blow: signal.Signals, *, at_once: bool = F
 def run_on_spark(spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch) -> Result:
     monkeypatch.setenv("ESMM_TEST", config.training.directory)
     plan = make_plan(config.samples.table, None, schema.training_columns(config))
-    return spark_ranks.run(spark.sparkContext, config, Work(plan))
+    return spark_ranks.run(spark.sparkContext, config, lambda: Work(plan))
 
 
 @pytest.mark.slow

@@ -10,8 +10,9 @@ import pytest
 import typer.testing
 import yaml
 
-from esmm import cli, registry, schema
+from esmm import cli, registry, runs, schema
 from esmm import config as configs
+from esmm.distributed import launch
 from esmm.plan import make_plan
 from jobs import train
 from tests import synthetic
@@ -85,6 +86,9 @@ def test_horovodrun_starts_ranks(file: Path) -> None:
             2,
             r"error: training.rank: expected a known key \(nearest: ranks\), found",
         ),
+        (["--hosts", "localhost"], 2, r"error: --hosts: expected HOST:SLOTS, by commas, found localhost"),
+        (["--hosts", "localhost:1"], 2, r"error: --hosts: expected 2 slots, one a rank, found 1"),
+        (["--hosts", "one:1,two:x"], 2, r"error: --hosts: expected HOST:SLOTS, by commas, found one:1,two:x"),
     ],
 )
 def test_a_mistake_ends_in_one_line(file: Path, options: list[str], code: int, line: str) -> None:
@@ -93,3 +97,35 @@ def test_a_mistake_ends_in_one_line(file: Path, options: list[str], code: int, l
     errors = [text for text in found.output.splitlines() if text.startswith("error")]
     assert len(errors) == 1
     assert re.match(line, errors[0]), errors
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--from", "2026-03-25", "--to", "2026-03-25"],
+        ["--hosts", "localhost:1"],
+        ["--hosts", "localhost:2", "--samples", "nowhere"],
+    ],
+)
+def test_a_mistake_gives_up_nothing(file: Path, options: list[str]) -> None:
+    """What --fresh begins anew stays, to go on from, where nothing begins."""
+    root = runs.checkpoints_of(configs.load(file))
+    runs.finish(root, run="a run", model="a model")
+    found = typer.testing.CliRunner().invoke(
+        cli.job(train.main), ["--config", str(file), "--fresh", *options]
+    )
+    assert found.exit_code in (1, 2)
+    assert runs.finished(root).model == "a model"
+
+
+def test_fresh_gives_up_what_there_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, by the launcher, before any rank starts."""
+    root = runs.checkpoints_of(configs.load(file))
+    runs.finish(root, run="a run", model="a model")
+    states: list[str] = []
+    monkeypatch.setattr(launch, "_horovodrun", lambda *_: states.append(runs.finished(root).model))
+    options = ["--hosts", "localhost:2", "--config", str(file)]
+    for more in ([], ["--fresh"]):
+        found = typer.testing.CliRunner().invoke(cli.job(train.main), [*options, *more])
+        assert found.exit_code == 0, found.output
+    assert states == ["a model", ""]

@@ -2,7 +2,7 @@
 
     launch.under_spark_submit()                       # then esmm.distributed.spark_ranks.run(…)
     launch.in_this_process(config, make_work)         # else: one of horovodrun's ranks, or the only one
-    launch.by_horovodrun(config, "host1:4,host2:4")   # starts horovodrun, again where a rank was lost
+    launch.by_horovodrun(config, "host1:4,host2:4", begin)     # starts horovodrun, again where a rank was lost
 
 A driver never loads TensorFlow, so that what trains is imported where it is called.
 """
@@ -66,11 +66,6 @@ def under_spark_submit() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def is_first() -> bool:
-    """Whether this process is the launcher, the only rank or rank 0, and no other rank."""
-    return os.environ.get("HOROVOD_RANK", "0") == "0"
-
-
 def in_this_process(config: Config, make_work: Callable[[], Work]) -> "Result | None":
     """Train as the rank of horovodrun that this process is, or else alone.
 
@@ -89,10 +84,10 @@ def in_this_process(config: Config, make_work: Callable[[], Work]) -> "Result | 
     return train(config, exchange=Alone(), **work._asdict())
 
 
-def by_horovodrun(config: Config, hosts: str) -> None:
+def by_horovodrun(config: Config, hosts: str, begin: Callable[[], object]) -> None:
     """Start `training.ranks` ranks by horovodrun, each of them this job's own command; again where one was lost.
 
-    `hosts` are HOST:SLOTS of each host, by commas, as horovodrun takes them.
+    `hosts` are HOST:SLOTS of each host, by commas, as horovodrun takes them; `begin` is called once they are checked.
 
     Raises ConfigError where the hosts are not of that form or have too few slots, and as `spark_ranks.run` the error
     that ended the last attempt.
@@ -103,6 +98,7 @@ def by_horovodrun(config: Config, hosts: str) -> None:
         raise ConfigError("--hosts", expected="HOST:SLOTS, by commas", found=hosts) from None
     if slots < config.training.ranks:
         raise ConfigError("--hosts", expected=f"{config.training.ranks} slots, one a rank", found=str(slots))
+    begin()
     restarting(lambda ranks, _: _horovodrun(config, hosts, ranks), config.training, lambda: slots)
 
 

@@ -1,6 +1,6 @@
 """Horovod ranks on Spark: one process a Spark task, their lines on the driver's terminal as they are written.
 
-    result = run(spark.sparkContext, config, Work(plan, days))     # config.training.ranks ranks
+    result = run(spark.sparkContext, config, lambda: Work(plan, days))     # config.training.ranks ranks
 
 The driver never loads TensorFlow, and the ranks never open Spark: a rank is a process of its own that gets
 the config and the reading plans as JSON, and gives back a plain dictionary. The driver listens to the ranks' hearts
@@ -44,8 +44,10 @@ _HANDED_ON = ("TF_", "HOROVOD_", "ESMM_", "OMP_")
 """Environment variables of the driver that ranks get too, by their beginnings."""
 
 
-def run(spark: SparkContext, config: Config, work: Work) -> "Result":
+def run(spark: SparkContext, config: Config, make_work: Callable[[], Work]) -> "Result":
     """Train with `training.ranks` ranks, each a process started by a Spark task; their lines come out here.
+
+    `make_work` is called once it is known that there are not too few slots for ever.
 
     Raises DataError where Spark has too few task slots (within `training.start_timeout`), RankLostError where a rank
     was lost once more than `training.failure.max_restarts` allows, and what `esmm.training.train` raises on a rank.
@@ -54,6 +56,7 @@ def run(spark: SparkContext, config: Config, work: Work) -> "Result":
     master = spark.master or ""
     if master == "local" or master.startswith("local["):
         _check_slots(spark, config.training.ranks)  # of which no more will come
+    work = make_work()
 
     def attempt(ranks: int, restart: int) -> "Result":
         return _attempt(spark, config, ranks, restart, work)
