@@ -8,15 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import horovod.spark
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
 from esmm import schema, versions
-from esmm.config import Config, EarlyStopping, Optimizer
+from esmm.config import Config, EarlyStopping, Failure, Optimizer
 from esmm.distributed import spark_ranks
 from esmm.distributed.launch import Work
-from esmm.errors import DataError, RankLostError
+from esmm.errors import ConfigError, DataError, RankLostError
 from esmm.layers.ways import WAYS
 from esmm.plan import make_plan
 from esmm.runs import Result
@@ -150,6 +151,33 @@ def test_too_few_slots_are_an_error_that_says_how_many(spark: SparkSession, conf
     synthetic.publish(config, [10])
     expected = r"^training.ranks: expected 3 free task slots in Spark, one a rank, found 2$"
     with pytest.raises(DataError, match=expected):
+        run_on_spark(spark, config)
+
+
+def test_an_interface_that_is_not_there_is_an_error_of_the_config(
+    spark: SparkSession, config: Config
+) -> None:
+    config = with_ranks(config, 2, nics=["nonesuch0"])
+    synthetic.publish(config, [10])
+    expected = r"^training.nics: expected network interfaces that the driver has, found nonesuch0$"
+    with pytest.raises(ConfigError, match=expected):
+        run_on_spark(spark, config)
+
+
+def test_what_horovod_says_of_spark_is_one_line(
+    spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug stays what it is."""
+    config = with_ranks(config, 2, failure=Failure(max_restarts=0))
+    synthetic.publish(config, [10])
+    errors = [Exception("Spark job has failed, see the error above."), KeyError("a mistake of ours")]
+    monkeypatch.setattr(horovod.spark, "run", lambda *_, **__: (_ for _ in ()).throw(errors.pop(0)))
+    expected = (
+        "^Spark: expected a task for each rank to its end, found Spark job has failed, see the error above.$"
+    )
+    with pytest.raises(RankLostError, match=expected):
+        run_on_spark(spark, config)
+    with pytest.raises(KeyError):
         run_on_spark(spark, config)
 
 

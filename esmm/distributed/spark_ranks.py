@@ -23,6 +23,7 @@ import horovod.spark
 import structlog
 from horovod.runner import gloo_run
 from horovod.runner.common.util import network
+from horovod.runner.common.util.network import NoValidAddressesFound
 from horovod.runner.common.util.timeout import TimeoutException
 from pyspark import SparkContext
 
@@ -33,7 +34,7 @@ from esmm.config import Config
 from esmm.distributed.heartbeats import ENDED, Address, Limits, Monitor, error_of
 from esmm.distributed.launch import Work
 from esmm.distributed.restarts import restarting
-from esmm.errors import DataError, JobError, RankLostError
+from esmm.errors import ConfigError, DataError, JobError, RankLostError
 
 if TYPE_CHECKING:
     from esmm.runs import Result
@@ -49,8 +50,9 @@ def run(spark: SparkContext, config: Config, make_work: Callable[[], Work]) -> "
 
     `make_work` is called once it is known that there are not too few slots for ever.
 
-    Raises DataError where Spark has too few task slots (within `training.start_timeout`), RankLostError where a rank
-    was lost once more than `training.failure.max_restarts` allows, and what `esmm.training.train` raises on a rank.
+    Raises ConfigError where the driver has no such `training.nics`, DataError where Spark has too few task slots
+    (within `training.start_timeout`), RankLostError where a rank was lost once more than
+    `training.failure.max_restarts` allows, and what `esmm.training.train` raises on a rank.
     """
     _warn_of_secrets(spark)
     master = spark.master or ""
@@ -94,12 +96,28 @@ def _attempt(spark: SparkContext, config: Config, ranks: int, restart: int, work
             _check_slots(spark, ranks)
             raise DataError("training.start_timeout", expected=f"{ranks} ranks to start within {timeout}",
                             found="fewer, though Spark has the slots") from None  # fmt: skip
-        except RuntimeError as error:
+        except Exception as error:
             if monitor.lost is not None:
                 raise error_of(monitor.lost) from error
-            found = " ".join(str(error).rpartition("Process name:")[2].split())
-            raise RankLostError("training", expected="all ranks to finish", found=f"rank {found}") from error
+            explained = _explained(error, config)
+            if explained is None:
+                raise
+            raise explained from error
     return first_result(outcomes)
+
+
+def _explained(error: Exception, config: Config) -> JobError | None:
+    """What Horovod's launcher ends with where no rank was lost; None where that is a bug."""
+    if isinstance(error, NoValidAddressesFound):
+        return ConfigError("training.nics", expected="network interfaces that the driver has",
+                           found=", ".join(config.training.nics) or "none with an address")  # fmt: skip
+    if isinstance(error, RuntimeError):
+        found = " ".join(str(error).rpartition("Process name:")[2].split())
+        return RankLostError("training", expected="all ranks to finish", found=f"rank {found}")
+    if type(error) is Exception:  # Horovod's own: an interface that executors lack, a task that failed
+        first, *_ = str(error).splitlines() or [""]
+        return RankLostError("Spark", expected="a task for each rank to its end", found=first)
+    return None
 
 
 def run_rank(config_json: str, work_json: str, storage_json: str, monitor_json: str) -> "Result | JobError":
