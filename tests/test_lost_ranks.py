@@ -94,12 +94,25 @@ def rank_process(rank: int, config: Config) -> psutil.Process | None:
     return None
 
 
+def what_runs(rank: psutil.Process) -> list[psutil.Process]:
+    """Its parents, up to Spark's worker, which talks to the driver for Horovod."""
+    parents = rank.parents()
+    is_worker = ["pyspark.daemon" in parent.cmdline() for parent in parents]
+    return parents[: is_worker.index(True) + 1]
+
+
 @contextlib.contextmanager
-def struck(config: Config, rank: int, blow: signal.Signals, *, at_once: bool = False) -> Iterator[list[Any]]:
-    """Strike a rank as soon as there is a new checkpoint, or its process; that and the time of it, once it is done."""
+def struck(
+    config: Config, rank: int, blow: signal.Signals, *, at_once: bool = False, host: bool = False
+) -> Iterator[list[Any]]:
+    """Strike a rank as soon as there is a new checkpoint, or its process; that and the time of it, once it is done.
+
+    With `host`, also what there is of its host.
+    """
     root = f"{config.training.directory}/checkpoints"
     done: list[Any] = []
     before = versions.complete(root)[-1:]
+    victims: list[psutil.Process] = []
     given_up = threading.Event()
 
     def strike() -> None:
@@ -107,7 +120,9 @@ def struck(config: Config, rank: int, blow: signal.Signals, *, at_once: bool = F
             is_time = at_once or versions.complete(root)[-1:] != before
             process = rank_process(rank, config) if is_time else None
             if process is not None:
-                process.send_signal(blow)
+                victims.extend([process, *(what_runs(process) if host else [])])
+                for each in victims:
+                    each.send_signal(blow)
                 done.extend([process, time.monotonic()])
                 return
 
@@ -118,7 +133,7 @@ def struck(config: Config, rank: int, blow: signal.Signals, *, at_once: bool = F
     finally:
         given_up.set()
         thread.join()
-        for process in done[:1]:
+        for process in victims:
             with contextlib.suppress(psutil.Error):
                 process.kill()
 
@@ -173,6 +188,18 @@ def test_a_rank_that_freezes_before_it_meets_the_others_is_named(
             run_on_spark(spark, long, monkeypatch)
         _, since = done
         assert time.monotonic() - since < 60  # what the other one takes to start, too
+
+
+@pytest.mark.slow
+def test_a_frozen_host_ends_the_run_in_time_too(
+    spark: SparkSession, long: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing there answers Horovod's launcher, which waits for ever."""
+    with struck(long, 1, signal.SIGSTOP, host=True) as done:
+        with pytest.raises(RankLostError, match=rf"^rank 1 on {HOST}: .* found no sign of life for 12 s"):
+            run_on_spark(spark, long, monkeypatch)
+        _, since = done
+        assert time.monotonic() - since < 24 + 15
 
 
 @pytest.mark.slow

@@ -7,22 +7,16 @@ the config and the reading plans as JSON, and gives back a plain dictionary. The
 (`esmm.distributed.heartbeats`), and starts them again where one was lost.
 """
 
-import codecs
 import json
 import math
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import horovod.spark
 import structlog
-from horovod.runner import gloo_run
-from horovod.runner.common.util import network
 from horovod.runner.common.util.network import NoValidAddressesFound
 from horovod.runner.common.util.timeout import TimeoutException
 from pyspark import SparkContext
@@ -34,6 +28,7 @@ from esmm.config import Config
 from esmm.distributed.heartbeats import ENDED, Address, Limits, Monitor, error_of
 from esmm.distributed.launch import Work
 from esmm.distributed.restarts import restarting
+from esmm.distributed.supervised import supervised
 from esmm.errors import ConfigError, DataError, JobError, RankLostError
 
 if TYPE_CHECKING:
@@ -73,21 +68,24 @@ def _attempt(spark: SparkContext, config: Config, ranks: int, restart: int, work
         arguments = (
             config.model_dump_json(), work.to_json(), json.dumps(config.storage), monitor.address.model_dump_json(),
         )  # fmt: skip
+
+        def launch() -> "Sequence[Result | JobError]":
+            return horovod.spark.run(
+                _rank_function(_places_of_code(spark)),
+                arguments,
+                num_proc=ranks,
+                use_gloo=True,
+                start_timeout=math.ceil(timeout.total_seconds()),
+                env=_environment(os.environ),
+                stdout=sys.stdout,
+                stderr=sys.stderr,
+                nics=set(config.training.nics) or None,
+                verbose=0,
+                executable=spark.pythonExec,  # of the executors: the driver's may be elsewhere
+            )
+
         try:
-            with _lines_at_once(), _one_line_a_thread(), _ended_after_a_loss(monitor):
-                outcomes = horovod.spark.run(
-                    _rank_function(_places_of_code(spark)),
-                    arguments,
-                    num_proc=ranks,
-                    use_gloo=True,
-                    start_timeout=math.ceil(timeout.total_seconds()),
-                    env=_environment(os.environ),
-                    stdout=sys.stdout,
-                    stderr=sys.stderr,
-                    nics=set(config.training.nics) or None,
-                    verbose=0,
-                    executable=spark.pythonExec,  # of the executors: the driver's may be elsewhere
-                )
+            outcomes = supervised(launch, monitor, spark)
         except TimeoutException:
             if restart:
                 # An executor that went with its rank: Spark may have known of it too late for this attempt.
@@ -201,59 +199,3 @@ def first_result(outcomes: "Sequence[Result | JobError]") -> "Result":
     result = outcomes[0]
     assert not isinstance(result, JobError)
     return result
-
-
-@contextmanager
-def _lines_at_once() -> Iterator[None]:
-    """Show a rank's lines when it writes them: Horovod's client waits for 64 KiB of them."""
-
-    def copy(source: Any, target: TextIO) -> None:
-        decoder, pending = codecs.getincrementaldecoder("utf-8")("replace"), ""
-        while data := source.stream.read1():
-            lines, newline, pending = (pending + decoder.decode(data)).rpartition("\n")
-            target.write(lines + newline)
-            target.flush()
-        target.write(pending)
-
-    standard = network.shutil
-    network.shutil = SimpleNamespace(copyfileobj=copy)
-    try:
-        yield
-    finally:
-        network.shutil = standard
-
-
-@contextmanager
-def _ended_after_a_loss(monitor: Monitor) -> Iterator[None]:
-    """End what is left of the ranks some time after one was lost: Horovod would wait for ever for one that is frozen.
-
-    It ends them all when an event is set, which it makes for the signals that it catches.
-    """
-    standard = gloo_run.register_shutdown_event
-
-    def register() -> threading.Event:
-        event: threading.Event = standard()
-        monitor.after_a_loss(event.set)
-        return event
-
-    gloo_run.register_shutdown_event = register
-    try:
-        yield
-    finally:
-        gloo_run.register_shutdown_event = standard
-
-
-@contextmanager
-def _one_line_a_thread() -> Iterator[None]:
-    """Say in one line what ended one of Horovod's threads: `run` raises what follows from it."""
-
-    def hook(ended: threading.ExceptHookArgs) -> None:
-        first, *_ = str(ended.exc_value).splitlines() or [""]
-        log.warning("Horovod's launcher", thread_ended_by=f"{ended.exc_type.__name__}: {first}")
-
-    standard = threading.excepthook
-    threading.excepthook = hook
-    try:
-        yield
-    finally:
-        threading.excepthook = standard

@@ -1,0 +1,105 @@
+"""Horovod's launcher on Spark, with what it lacks: an end after a loss, and lines that are shown as they come.
+
+outcomes = supervised(lambda: horovod.spark.run(…), monitor, spark.sparkContext)
+"""
+
+import codecs
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, InvalidStateError, wait
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
+from typing import Any, TextIO, TypeVar
+
+import structlog
+from horovod.runner import gloo_run
+from horovod.runner.common.util import network
+from pyspark import SparkContext
+
+from esmm.distributed.heartbeats import Monitor, error_of
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+_PATIENCE = 10.0
+"""Seconds that Horovod has to end all ranks after a loss; it gives each five to end by itself."""
+
+
+def supervised(launch: Callable[[], T], monitor: Monitor, spark: SparkContext) -> T:
+    """What `launch`, which runs Horovod's launcher, returns or raises; RankLostError where it never would after a loss.
+
+    The ranks' lines come out as they are written, and what ends one of the launcher's threads in a line of the log.
+    """
+    with _lines_at_once(), _one_line_a_thread():
+        return _ended_after_a_loss(launch, monitor, spark)
+
+
+def _ended_after_a_loss(launch: Callable[[], T], monitor: Monitor, spark: SparkContext) -> T:
+    """What Horovod's launcher returns or raises; after a loss, what is left of its ranks is ended.
+
+    It would wait for ever for a rank that is frozen. It ends them all when an event is set, which it makes for the
+    signals that it catches. Where a whole host is frozen it waits for ever for that, too, and is left to itself.
+    """
+    event: threading.Event = gloo_run.register_shutdown_event()  # here: only a main thread catches signals
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        with suppress(InvalidStateError):  # nobody waits for it any more
+            try:
+                outcome.set_result(launch())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+    def end() -> None:
+        event.set()
+        if not wait([outcome], _PATIENCE).done:
+            spark.cancelAllJobs()
+            wait([outcome], 1)  # the thread that ran Spark's job says so
+            with suppress(InvalidStateError):
+                outcome.set_exception(error_of(monitor.lost))
+
+    monitor.after_a_loss(end)
+    standard = gloo_run.register_shutdown_event
+    gloo_run.register_shutdown_event = lambda: event
+    try:
+        threading.Thread(target=run, name="horovod", daemon=True).start()
+        return outcome.result()
+    finally:
+        gloo_run.register_shutdown_event = standard
+
+
+@contextmanager
+def _lines_at_once() -> Iterator[None]:
+    """Show a rank's lines when it writes them: Horovod's client waits for 64 KiB of them."""
+
+    def copy(source: Any, target: TextIO) -> None:
+        decoder, pending = codecs.getincrementaldecoder("utf-8")("replace"), ""
+        while data := source.stream.read1():
+            lines, newline, pending = (pending + decoder.decode(data)).rpartition("\n")
+            target.write(lines + newline)
+            target.flush()
+        target.write(pending)
+
+    standard = network.shutil
+    network.shutil = SimpleNamespace(copyfileobj=copy)
+    try:
+        yield
+    finally:
+        network.shutil = standard
+
+
+@contextmanager
+def _one_line_a_thread() -> Iterator[None]:
+    """Say in one line what ended one of Horovod's threads: `run` raises what follows from it."""
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        first, *_ = str(ended.exc_value).splitlines() or [""]
+        log.warning("Horovod's launcher", thread_ended_by=f"{ended.exc_type.__name__}: {first}")
+
+    standard = threading.excepthook
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = standard
