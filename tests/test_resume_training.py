@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from structlog.testing import capture_logs
 
 from esmm import delivery, export, schema, training, versions
@@ -85,9 +86,40 @@ def test_a_killed_run_goes_on_to_the_same_model(
     assert [line["step"] for line in lines if line["event"] == "resuming"] == resumed
     assert found["samples"] == found["planned"] == 3 * 299
     compare(found, expected)
+    compare_learnt(learning)
     ours, theirs = predictions(learning, found), predictions(learning, expected)
     for name, values in ours.items():
         np.testing.assert_allclose(values, theirs[name], atol=1e-6)
+
+
+@SLOW
+def test_a_run_killed_again_and_again_goes_on_to_the_same_model(
+    learning: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At steps drawn by a seed, each time later: from one checkpoint more than once, too."""
+    expected = run(elsewhere(learning))
+    steps = np.sort(np.random.default_rng(26).choice(np.arange(1, 31), 4, replace=False))
+    for step in steps.tolist():
+        run_killed_at(step, learning, monkeypatch)
+    compare(run(learning), expected)
+    compare_learnt(learning)
+
+
+def compare_learnt(config: Config) -> None:
+    """A run has ended with the variables, and what the optimizer keeps of each, that the one elsewhere has."""
+    ours, theirs = learnt(config), learnt(elsewhere(config))
+    assert list(ours) == list(theirs)
+    assert any("second" in name for name in ours)
+    for name, values in ours.items():
+        np.testing.assert_allclose(values, theirs[name], atol=1e-6, err_msg=name)
+
+
+def learnt(config: Config) -> dict[str, np.ndarray]:
+    """Of the last checkpoint, all variables of model and optimizer."""
+    root = checkpoints_of(config)
+    reader = tf.train.load_checkpoint(f"{root}/{versions.complete(root)[-1]}/state")
+    names = sorted(reader.get_variable_to_shape_map())
+    return {name: reader.get_tensor(name) for name in names if name.startswith(("model/", "optimizer/"))}
 
 
 def compare(found: Result, expected: Result) -> None:
