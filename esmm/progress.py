@@ -71,9 +71,13 @@ class Progress:
         self._bar = _Bar(self._total) if has_bar else None
 
     def stop(self) -> None:
-        """Leave the terminal as it was."""
+        """Leave the terminal as it was, and all scalars where they belong, also those of an epoch that broke off."""
         if self._bar:
             self._bar.stop()
+        try:
+            self._events.publish()
+        except Exception as error:  # a storage's: what ended the run must not be hidden by it
+            log.warning("scalars not kept", error=str(error))
 
     def start(self, done: int) -> None:
         """Begin where so many samples are done."""

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tensorflow.python.summary.summary_iterator import summary_iterator
 
 from esmm import config as configs
-from esmm import export, models, optimizers, rowgroups, schema, versions
+from esmm import export, models, optimizers, rowgroups, schema, storage, versions
 from esmm.checkpoints import Checkpoints, State
 from esmm.config import Config, Optimizer
 from esmm.distributed.exchange import Alone, Whereabouts
@@ -249,6 +249,25 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(config: Confi
         run(config)
     assert not versions.complete(f"{config.training.directory}/checkpoints")
     assert not versions.complete(config.scoring.models)
+
+
+def test_the_scalars_of_an_epoch_that_broke_off_are_kept_in_an_object_store(
+    config: Config, tmp_path: Path
+) -> None:
+    root = f"memory:/{tmp_path}/training"
+    config = changed(
+        config, optimizer=Optimizer(learning_rate=1e30), batch_size=50, directory=root, log_every=1
+    )
+    synthetic.publish(config, [200])
+    with pytest.raises(DataError, match=r"^training, step 2: "):
+        run(config)
+    fs, path = storage.at(root)
+    [events] = fs.glob(f"{path}/events/*/events*")
+    fs.get_file(events, str(tmp_path / "events"))
+    found = [
+        value.tag for event in summary_iterator(str(tmp_path / "events")) for value in event.summary.value
+    ]
+    assert "loss/ctr" in found
 
 
 def test_totals_add_up_and_mean_nothing_where_nothing_weighs() -> None:
