@@ -37,9 +37,9 @@ class Result(TypedDict):
     """The model's."""
     steps: int
     samples: int
-    """Samples used, repeated epochs included."""
+    """Samples of a weight above 0 that were used, repeated epochs included."""
     planned: int
-    """Samples that the plan holds, times the epochs that were trained: `samples`, if none was dropped or repeated."""
+    """Samples that the plan holds, times the epochs that were trained: `samples`, where all have a weight."""
     losses: dict[str, float]
     """By task, the last epoch's mean."""
     metrics: dict[str, TaskResult]
@@ -108,6 +108,18 @@ def result(models: str, version: str) -> Result:
     facts = versions.manifest(models, version).facts
     keys = ("steps", "samples", "planned", "losses", "metrics", "validation")
     return Result(version=version, **{key: facts[key] for key in keys})  # type: ignore[typeddict-item]
+
+
+def told(result: Result) -> str:
+    """What a run came to, in a line for a person."""
+    missed = result["planned"] - result["samples"]
+    if missed > 0:
+        balance = f"{missed} fewer than planned (without a weight, or dropped)"
+    elif missed < 0:
+        balance = f"{-missed} more than planned (repeated)"
+    else:
+        balance = "0 dropped, 0 repeated"
+    return f"model {result['version']}: {result['samples']} samples in {result['steps']} steps, {balance}"
 
 
 def _newest(root: str) -> str:

@@ -77,9 +77,7 @@ def main(
     else:
         result = launch.in_this_process(config, work)
     if result is not None:
-        missed = result["planned"] - result["samples"]
-        print(f"model {result['version']}: {result['samples']} samples in {result['steps']} steps, "
-              f"{max(missed, 0)} dropped, {max(-missed, 0)} repeated")  # fmt: skip
+        print(runs.told(result))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,17 @@ def test_one_process_trains_on_a_plan(file: Path, tmp_path: Path) -> None:
     assert "one process without horovodrun or Spark" in written
 
 
+@pytest.mark.parametrize(("planned", "balance"), [
+    (300, "0 dropped, 0 repeated"), (310, "10 fewer than planned (without a weight, or dropped)"),
+    (290, "10 more than planned (repeated)"),
+])  # fmt: skip
+def test_the_last_line_says_what_is_known_of_the_samples(planned: int, balance: str) -> None:
+    result = runs.Result(
+        version="v", steps=6, samples=300, planned=planned, losses={}, metrics={}, validation=None
+    )
+    assert runs.told(result) == f"model v: 300 samples in 6 steps, {balance}"
+
+
 @pytest.mark.slow
 def test_executors_of_their_own_need_no_checkout(file: Path) -> None:
     submit: list[str | Path] = [ROOT / "spark-submit.sh", "--master", "local-cluster[2,1,1024]"]
