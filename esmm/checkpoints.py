@@ -145,6 +145,7 @@ class Checkpoints:
         state, version = found
         if self._spread:
             self._spread.read(versions.fetch(self.root, version))
+        self._forget(version)
         return state
 
     def _newest(self, run: str) -> tuple[State, str] | None:
@@ -161,6 +162,7 @@ class Checkpoints:
                 self._restore(version, self._parts)
             except DataError as error:
                 log.warning("checkpoint passed over", checkpoint=version, error=str(error))
+                versions.forget(version)
                 continue
             log.info("resuming", checkpoint=version, step=state.step, epoch=state.position.epoch + 1,
                      samples=state.samples)  # fmt: skip
@@ -176,6 +178,13 @@ class Checkpoints:
             self._restore(version, {name: part for name, part in self._parts.items() if only in (None, name)})
         if self._spread:
             self._spread.read(versions.fetch(self.root, version), only and "rows")
+        self._forget(version)
+
+    def _forget(self, version: str) -> None:
+        """Remove a copy on this host's disk, once none of its ranks reads it any more."""
+        if self._spread and self._exchange is not None:
+            self._exchange.gather_objects(None)
+        versions.forget(version)
 
     def _restore(self, version: str, parts: Mapping[str, tf.Module]) -> None:
         prefix = str(versions.fetch(self.root, version) / _PREFIX)

@@ -145,6 +145,12 @@ def fetch(root: str, version: str, cache: Path | None = None) -> Path:
     return directory
 
 
+def forget(version: str) -> None:
+    """Remove the copy of a version that `fetch` has made in this user's cache, if it made one."""
+    for copy in _own_cache().glob(f"{version}-*"):
+        shutil.rmtree(copy, ignore_errors=True)
+
+
 def _cached(
     fs: fsspec.AbstractFileSystem, source: str, version: str, expected: Manifest, cache: Path
 ) -> Path:

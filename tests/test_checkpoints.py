@@ -49,6 +49,7 @@ def test_a_run_goes_on_from_its_newest_checkpoint(root: str) -> None:
     other = part(0.0)
     assert Checkpoints(root, {"part": other}, keep=2).resume("a") == state
     np.testing.assert_array_equal(other.variable, [5.0, 6.0])
+    assert not list(versions._own_cache().glob(f"{versions.complete(root)[-1]}*")), "a copy that nobody needs"
 
 
 def test_another_run_begins_anew_and_so_does_one_that_was_finished(root: str) -> None:
