@@ -106,10 +106,12 @@ class Checkpoints:
         """Without an exchange, of one process. With one, all ranks call everything together."""
         self.root, self._parts, self._keep = root, parts, keep
         self._exchange, self._spread = exchange, spread
+        self.newest = ""
+        """The version that was saved or resumed last."""
 
     def save(self, state: State, version: str | None = None) -> str:
         """Write all variables and the state; returns the version. Older ones than the newest `keep` are removed."""
-        version = version or self.new_version()
+        version = self.newest = version or self.new_version()
         if not (self._is_first or self._spread):
             return version
         with tempfile.TemporaryDirectory(prefix="esmm-checkpoint-") as directory:
@@ -143,6 +145,7 @@ class Checkpoints:
         if found is None:
             return None
         state, version = found
+        self.newest = version
         if self._spread:
             self._spread.read(versions.fetch(self.root, version))
         self._forget(version)

@@ -97,10 +97,19 @@ def give_up(root: str) -> None:
 
 def published(config: Config, run: str) -> Result | None:
     """What a run came to that has published its model already, None where there is no such run or model."""
-    done = finished(checkpoints_of(config))
-    if done.run != run or done.model not in versions.complete(config.scoring.models):
-        return None
-    return result(config.scoring.models, done.model)
+    root, models = checkpoints_of(config), versions.complete(config.scoring.models)
+    done = finished(root)
+    if done.run == run and done.model in models:
+        return result(config.scoring.models, done.model)
+    if models and done.checkpoint < _newest(root):
+        facts = versions.manifest(config.scoring.models, models[-1]).facts
+        if (facts.get("run"), facts.get("last_checkpoint")) == (
+            run,
+            _newest(root),
+        ):  # and was killed before it said so
+            finish(root, run=run, model=models[-1])
+            return result(config.scoring.models, models[-1])
+    return None
 
 
 def result(models: str, version: str) -> Result:

@@ -275,6 +275,7 @@ class _Run:
             "days": [str(day) for day in days], "rows": self._plan.rows, "steps": state.step,
             "samples": state.samples, "planned": self._plan.rows * state.position.epoch,
             "ranks": self._exchange.size, "epoch": epoch, "fitted": self._fitted.summary(), "tables": tables,
+            "run": self._digest, "last_checkpoint": self._checkpoints.newest,
             **outcome.model_dump(mode="json"),
         }  # fmt: skip
         version = self._delivery(state.step, facts)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from structlog.testing import capture_logs
 
-from esmm import delivery, export, schema, training, versions
+from esmm import delivery, export, runs, schema, training, versions
 from esmm.config import Checkpoints, Config, EarlyStopping, Model, Optimizer
 from esmm.distributed.exchange import Alone
 from esmm.errors import ConfigError, DataError
@@ -162,6 +162,22 @@ def test_a_run_that_was_trained_but_not_published_is_published(
     np.testing.assert_array_equal(
         predictions(learning, found)["pcvr"], predictions(learning, expected)["pcvr"]
     )
+
+
+def test_a_run_killed_after_it_has_published_publishes_no_second_model(
+    learning: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not note that it was over. Given up, it is trained anew all the same."""
+    config = with_training(learning, epochs=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "finish", lambda *_, **__: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            run(config)
+    [model] = versions.complete(config.scoring.models)
+    assert run(config)["version"] == model
+    assert runs.finished(checkpoints_of(config)).model == model
+    give_up(checkpoints_of(config))
+    assert run(config)["version"] > model
 
 
 @SLOW
