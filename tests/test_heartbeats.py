@@ -16,7 +16,8 @@ import pytest
 
 from esmm.config import Failure
 from esmm.distributed import heartbeats
-from esmm.distributed.heartbeats import Address, Limits, Lost, Monitor, beating
+from esmm.distributed.heartbeats import Address, Limits, Lost, beating
+from esmm.distributed.monitor import Monitor
 from esmm.errors import ConfigError, DataError, RankLostError, StorageError
 
 LIMITS = Limits(interval=0.05, silence=1.0, grace=0.5)

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from esmm.config import Training
 from esmm.distributed.exchange import STARTING, HorovodExchange, Place
-from esmm.distributed.heartbeats import MONITOR, Address, Heart, Limits, Monitor, beating, error_of
+from esmm.distributed.heartbeats import MONITOR, Address, Heart, Limits, beating, error_of
+from esmm.distributed.monitor import Monitor
 from esmm.distributed.runtime import set_up_tensorflow
 
 

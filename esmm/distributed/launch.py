@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import structlog
 
 from esmm.config import Config
-from esmm.distributed.heartbeats import MONITOR, Limits, Monitor, error_of
+from esmm.distributed.heartbeats import MONITOR, Limits, error_of
+from esmm.distributed.monitor import Monitor
 from esmm.distributed.restarts import restarting
 from esmm.distributed.runtime import set_up_tensorflow
 from esmm.errors import ConfigError, JobError, RankLostError

@@ -25,8 +25,9 @@ import esmm
 from esmm import cli, storage
 from esmm import config as configs
 from esmm.config import Config
-from esmm.distributed.heartbeats import ENDED, Address, Limits, Monitor, error_of
+from esmm.distributed.heartbeats import ENDED, Address, Limits, error_of
 from esmm.distributed.launch import Work
+from esmm.distributed.monitor import Monitor
 from esmm.distributed.restarts import restarting
 from esmm.distributed.supervised import supervised
 from esmm.errors import ConfigError, DataError, JobError, RankLostError

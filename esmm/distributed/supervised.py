@@ -16,7 +16,8 @@ from horovod.runner import gloo_run
 from horovod.runner.common.util import network
 from pyspark import SparkContext
 
-from esmm.distributed.heartbeats import Monitor, error_of
+from esmm.distributed.heartbeats import error_of
+from esmm.distributed.monitor import Monitor
 
 T = TypeVar("T")
 
