@@ -40,8 +40,8 @@ def joined(settings: Training, address: Address | None = None) -> Iterator[Horov
     if address is None and MONITOR in os.environ:
         address = Address.model_validate_json(os.environ[MONITOR])
     with _met(address, limits) as (exchange, heart):
-        set_up_tensorflow(settings, exchange.local_size)
         try:
+            set_up_tensorflow(settings, exchange.local_size)
             yield exchange
             # All leave together: none is taken for lost while others tidy up.
             exchange.gather_objects(None)
