@@ -157,7 +157,7 @@ def test_too_few_slots_are_an_error_that_says_how_many(spark: SparkSession, conf
 def test_an_interface_that_is_not_there_is_an_error_of_the_config(
     spark: SparkSession, config: Config
 ) -> None:
-    config = with_ranks(config, 2, nics=["nonesuch0"])
+    config = with_ranks(config, 2, nics=("nonesuch0",))
     synthetic.publish(config, [10])
     expected = r"^training.nics: expected network interfaces that the driver has, found nonesuch0$"
     with pytest.raises(ConfigError, match=expected):
