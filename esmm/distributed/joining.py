@@ -39,9 +39,8 @@ def joined(settings: Training, address: Address | None = None) -> Iterator[Horov
     )
     if address is None and MONITOR in os.environ:
         address = Address.model_validate_json(os.environ[MONITOR])
-    with _met(address, limits) as (exchange, heart):
+    with _met(settings, address, limits) as (exchange, heart):
         try:
-            set_up_tensorflow(settings, exchange.local_size)
             yield exchange
             # All leave together: none is taken for lost while others tidy up.
             exchange.gather_objects(None)
@@ -61,7 +60,9 @@ def joined(settings: Training, address: Address | None = None) -> Iterator[Horov
 
 
 @contextmanager
-def _met(address: Address | None, limits: Limits) -> Iterator[tuple[HorovodExchange, Heart]]:
+def _met(
+    settings: Training, address: Address | None, limits: Limits
+) -> Iterator[tuple[HorovodExchange, Heart]]:
     """The ranks, once they have met, and the heart of this one.
 
     Where a launcher listens, the heart beats before they meet: a rank may be lost on the way there, too.
@@ -75,9 +76,9 @@ def _met(address: Address | None, limits: Limits) -> Iterator[tuple[HorovodExcha
         if address is not None:
             rank = int(os.environ["HOROVOD_RANK"])
             heart = stack.enter_context(beating(address, rank, place, limits))
-            exchange = HorovodExchange()
-        else:
-            exchange = HorovodExchange()
+        exchange = HorovodExchange()
+        set_up_tensorflow(settings, exchange.local_size)
+        if address is None:
             monitor = stack.enter_context(Monitor(limits)) if exchange.rank == 0 else None
             address = exchange.broadcast_object(None if monitor is None else monitor.address)
             assert address is not None
