@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import psutil
 import structlog
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 
 from esmm import versions
 from esmm.config import Config
@@ -35,6 +35,7 @@ def settings(config: Config, version: str, given: Mapping[str, str] | None = Non
     `given` are settings of the session that spark-submit does not know. Raises DataError where the memory is too little
     for one worker.
     """
+    SparkContext._ensure_initialized()  # what spark-submit was given is known to Java alone
     conf = dict(SparkConf().getAll()) | dict(given or {})
     needed = versions.manifest(config.scoring.models, version).facts.get("bytes", 0) + WORKER
     cores, memory = _cores(conf), _memory(conf)

@@ -1,11 +1,17 @@
 """How many workers a model leaves room for."""
 
+import subprocess
+from pathlib import Path
+from typing import Any
+
 import pytest
+import yaml
 from structlog.testing import capture_logs
 
 from esmm import room, versions
 from esmm.config import Config
 from esmm.errors import DataError
+from tests.conftest import ROOT
 
 GIB = 2**30
 KUBERNETES = {"spark.master": "k8s://https://host:6443", "spark.executor.cores": "8"}
@@ -55,3 +61,19 @@ def test_one_machine_has_what_is_free(
 def test_no_room_for_one_is_an_error(config: Config, version: str) -> None:
     with pytest.raises(DataError, match=rf"{version}: expected 4.0 GiB for a worker, found 3.9 GiB$"):
         room.settings(config, version, KUBERNETES | {"spark.executor.pyspark.memory": "4000m"})
+
+
+def test_jobs_go_by_what_spark_submit_is_given(
+    values: dict[str, Any], config: Config, version: str, tmp_path: Path
+) -> None:
+    """The session is never made: there is no such master."""
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(values))
+    command = [
+        ROOT / "spark-submit.sh", "--master", "spark://127.0.0.1:1", "--driver-memory", "512m",
+        "--conf", "spark.executor.cores=8", "--conf", "spark.executor.memoryOverhead=3g",
+        ROOT / "jobs/score.py", "--config", file, "--date", "2026-03-26", "--model", version,
+    ]  # fmt: skip
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    error = f"error: {config.scoring.models}/{version}: expected 4.0 GiB for a worker, found 3.0 GiB"
+    assert (found.returncode, error in found.stdout + found.stderr) == (1, True), found
