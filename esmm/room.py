@@ -4,9 +4,11 @@
 
 A worker that scores holds the whole model. Where not as many fit as there are cores, fewer tasks run at once, by
 `spark.task.cpus`; TensorFlow then has those cores of a task. Where not even one fits, the job ends before any row is
-scored. What there is for workers is `spark.executor.pyspark.memory` where that is set, else what Spark leaves beside
-the JVM, `spark.executor.memoryOverhead`; on one machine, the memory that is free. Where nothing says it, nothing is
-checked.
+scored. What there is for workers is what Spark leaves beside the JVM, `spark.executor.memoryOverhead`; on one machine,
+the memory that is free. Where nothing says it, nothing is checked.
+
+With `spark.executor.pyspark.memory` fewer tasks at once would not help: Spark confines each worker to that memory by
+the executor's cores, however many of them run.
 """
 
 import math
@@ -26,6 +28,7 @@ log = structlog.get_logger()
 WORKER = 2**30
 """Bytes of a worker besides the model: Python, TensorFlow, and the batches that it works on."""
 
+_OF_WORKERS, _BESIDE_JVM = "spark.executor.pyspark.memory", "spark.executor.memoryOverhead"
 _UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -38,18 +41,28 @@ def settings(config: Config, version: str, given: Mapping[str, str] | None = Non
     SparkContext._ensure_initialized()  # what spark-submit was given is known to Java alone
     conf = dict(SparkConf().getAll()) | dict(given or {})
     needed = versions.manifest(config.scoring.models, version).facts.get("bytes", 0) + WORKER
+    if _OF_WORKERS in conf:
+        _check_each(conf, needed)
     cores, memory = _cores(conf), _memory(conf)
     if memory is None:
         return {}
     at_once = memory // needed
     if at_once < 1:
-        raise DataError(f"{config.scoring.models}/{version}", expected=f"{needed / 2**30:.1f} GiB for a worker",
-                        found=f"{memory / 2**30:.1f} GiB")  # fmt: skip
+        raise DataError(f"{config.scoring.models}/{version}", expected=f"{_gib(needed)} for a worker",
+                        found=_gib(memory))  # fmt: skip
     cpus = max(math.ceil(cores / at_once), int(conf.get("spark.task.cpus", 1)))
     if cpus > 1:
-        log.info("fewer tasks at once, for the model's size", model_gib=f"{needed / 2**30:.1f}", cores=cores,
-                 tasks=cores // cpus, memory_gib=f"{memory / 2**30:.1f}")  # fmt: skip
+        log.info("fewer tasks at once, for the model's size", worker=_gib(needed), cores=cores,
+                 tasks=cores // cpus, memory=_gib(memory))  # fmt: skip
     return {"spark.task.cpus": str(cpus)} if cpus > 1 else {}
+
+
+def _check_each(conf: Mapping[str, str], needed: int) -> None:
+    """Raise DataError where Spark gives a worker too little (BasePythonRunner.getWorkerMemoryMb)."""
+    cores, memory = int(conf.get("spark.executor.cores", 1)), _bytes(conf[_OF_WORKERS])
+    if memory // cores < needed:
+        expected = f"at least {_gib(cores * needed)}, {_gib(needed)} for each of {cores} cores"
+        raise DataError(_OF_WORKERS, expected=expected, found=_gib(memory))
 
 
 def _cores(conf: Mapping[str, str]) -> int:
@@ -64,13 +77,16 @@ def _cores(conf: Mapping[str, str]) -> int:
 
 
 def _memory(conf: Mapping[str, str]) -> int | None:
-    """For the workers of a process that runs tasks, in bytes; None where nobody says it."""
+    """For the workers of a process that runs tasks, in bytes; None where nobody says it, or not for all together."""
     if conf.get("spark.master", "local[*]").startswith("local"):
         return psutil.virtual_memory().available
-    for key in ("spark.executor.pyspark.memory", "spark.executor.memoryOverhead"):
-        if key in conf:
-            return _bytes(conf[key])
-    return None
+    if _OF_WORKERS in conf or _BESIDE_JVM not in conf:
+        return None
+    return _bytes(conf[_BESIDE_JVM])
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
 
 
 def _bytes(size: str) -> int:

@@ -30,11 +30,11 @@ def version(config: Config, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize(("given", "cpus"), [
-    ({"spark.executor.pyspark.memory": "32g"}, None),
-    ({"spark.executor.pyspark.memory": "31g"}, "2"),  # 7 would fit, 4 times 2 cores run
-    ({"spark.executor.pyspark.memory": "8192"}, "4"),
-    ({"spark.executor.pyspark.memory": "8g", "spark.executor.memoryOverhead": "64g"}, "4"),
+    ({"spark.executor.memoryOverhead": "32g"}, None),
+    ({"spark.executor.memoryOverhead": "31g"}, "2"),  # 7 would fit, 4 times 2 cores run
+    ({"spark.executor.memoryOverhead": "8192"}, "4"),
     ({"spark.executor.memoryOverhead": "4096m"}, "8"),
+    ({"spark.executor.memoryOverhead": "4g", "spark.executor.pyspark.memory": "32g"}, None),
     ({"spark.executor.memoryOverhead": "64g", "spark.task.cpus": "2"}, "2"),
     ({}, None),  # nobody says
 ])  # fmt: skip
@@ -60,7 +60,16 @@ def test_one_machine_has_what_is_free(
 
 def test_no_room_for_one_is_an_error(config: Config, version: str) -> None:
     with pytest.raises(DataError, match=rf"{version}: expected 4.0 GiB for a worker, found 3.9 GiB$"):
-        room.settings(config, version, KUBERNETES | {"spark.executor.pyspark.memory": "4000m"})
+        room.settings(config, version, KUBERNETES | {"spark.executor.memoryOverhead": "4000m"})
+
+
+@pytest.mark.parametrize("master", ["k8s://https://host:6443", "local[2]"])
+def test_spark_confines_each_worker_by_the_executors_cores(config: Config, version: str, master: str) -> None:
+    """As `ulimit -v` in a worker has it, whatever `spark.task.cpus` says: 31 GiB by 8 cores."""
+    given = {"spark.master": master, "spark.executor.pyspark.memory": "31g", "spark.task.cpus": "8"}
+    expected = r"^spark.executor.pyspark.memory: expected at least 32.0 GiB, 4.0 GiB for each of 8 cores, found 31.0 GiB$"
+    with pytest.raises(DataError, match=expected):
+        room.settings(config, version, KUBERNETES | given)
 
 
 def test_jobs_go_by_what_spark_submit_is_given(
