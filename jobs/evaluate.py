@@ -9,7 +9,7 @@ import typer
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from esmm import claims, cli, evaluation, gates, nightly, registry, report, scoring, versions
+from esmm import claims, cli, evaluation, gates, nightly, registry, report, room, scoring, versions
 
 Promote = Annotated[
     bool,
@@ -34,7 +34,9 @@ def main(
     scoring.check_model(config, version)
     champion = registry.champion(models) if promote else None
     with claims.directory_claimed(config.evaluation.directory, claims.new_run()):
-        spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
+        settings = cli.spark_settings(config)
+        settings |= room.settings(config, version, settings)
+        spark = SparkSession.builder.config(map=settings).getOrCreate()
         try:
             samples = evaluation.held_out(spark, config, days)
             as_nightly = None

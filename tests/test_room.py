@@ -8,8 +8,8 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
-from esmm import room, versions
-from esmm.config import Config
+from esmm import room, schema, versions
+from esmm.config import Config, parse
 from esmm.errors import DataError
 from tests.conftest import ROOT
 
@@ -72,16 +72,26 @@ def test_spark_confines_each_worker_by_the_executors_cores(config: Config, versi
         room.settings(config, version, KUBERNETES | given)
 
 
+@pytest.mark.parametrize(("job", "days"), [
+    ("score", ["--date", "2026-03-26"]), ("evaluate", ["--from", "2026-03-26", "--to", "2026-03-26"]),
+])  # fmt: skip
 def test_jobs_go_by_what_spark_submit_is_given(
-    values: dict[str, Any], config: Config, version: str, tmp_path: Path
+    values: dict[str, Any], tmp_path: Path, job: str, days: list[str]
 ) -> None:
     """The session is never made: there is no such master."""
+    config, version = parse(values), versions.new_version()
+    columns = {
+        column.name: {"type": column.type, "length": column.length}
+        for column in schema.feature_columns(config)
+    }
+    (tmp_path / "empty").mkdir()
+    versions.put(config.scoring.models, version, tmp_path / "empty", {"bytes": 3 * GIB, "columns": columns})
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump(values))
     command = [
         ROOT / "spark-submit.sh", "--master", "spark://127.0.0.1:1", "--driver-memory", "512m",
         "--conf", "spark.executor.cores=8", "--conf", "spark.executor.memoryOverhead=3g",
-        ROOT / "jobs/score.py", "--config", file, "--date", "2026-03-26", "--model", version,
+        ROOT / f"jobs/{job}.py", "--config", file, "--model", version, *days,
     ]  # fmt: skip
     found = subprocess.run(command, capture_output=True, text=True, timeout=120)
     error = f"error: {config.scoring.models}/{version}: expected 4.0 GiB for a worker, found 3.0 GiB"
