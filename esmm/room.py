@@ -5,7 +5,7 @@
 A worker that scores holds the whole model. Where not as many fit as there are cores, fewer tasks run at once, by
 `spark.task.cpus`; TensorFlow then has those cores of a task. Where not even one fits, the job ends before any row is
 scored. What there is for workers is what Spark leaves beside the JVM, `spark.executor.memoryOverhead`; on one machine,
-the memory that is free. Where nothing says it, nothing is checked.
+the memory that is free, without the heaps that Java may still grow to. Where nothing says it, nothing is checked.
 
 With `spark.executor.pyspark.memory` fewer tasks at once would not help: Spark confines each worker to that memory by
 the executor's cores, however many of them run.
@@ -46,10 +46,15 @@ def settings(config: Config, version: str, given: Mapping[str, str] | None = Non
     cores, memory = _cores(conf), _memory(conf)
     if memory is None:
         return {}
-    at_once = memory // needed
+    at_once = max(memory, 0) // needed
     if at_once < 1:
         raise DataError(f"{config.scoring.models}/{version}", expected=f"{_gib(needed)} for a worker",
                         found=_gib(memory))  # fmt: skip
+    if cores is None:
+        log.warning(
+            "spark.executor.cores is not set: workers may need more memory than there is", model=_gib(needed)
+        )
+        return {}
     cpus = max(math.ceil(cores / at_once), int(conf.get("spark.task.cpus", 1)))
     if cpus > 1:
         log.info("fewer tasks at once, for the model's size", worker=_gib(needed), cores=cores,
@@ -65,24 +70,36 @@ def _check_each(conf: Mapping[str, str], needed: int) -> None:
         raise DataError(_OF_WORKERS, expected=expected, found=_gib(memory))
 
 
-def _cores(conf: Mapping[str, str]) -> int:
-    """Of a process that runs tasks."""
+def _cores(conf: Mapping[str, str]) -> int | None:
+    """Of a process that runs tasks; None where it takes all that its host has, whichever that is."""
     master = conf.get("spark.master", "local[*]")
     if (found := re.fullmatch(r"local(\[(\d+|\*)(,\d+)?\])?", master)) is not None:
         given = found.group(2) or "1"
         return psutil.cpu_count() or 1 if given == "*" else int(given)
-    if (found := re.fullmatch(r"local-cluster\[\d+,(\d+),\d+\]", master)) is not None:
-        return int(found.group(1))
+    if (found := _local_cluster(master)) is not None:
+        return int(found.group(2))
+    if master.startswith("spark://") and "spark.executor.cores" not in conf:
+        return None
     return int(conf.get("spark.executor.cores", 1))
 
 
 def _memory(conf: Mapping[str, str]) -> int | None:
     """For the workers of a process that runs tasks, in bytes; None where nobody says it, or not for all together."""
-    if conf.get("spark.master", "local[*]").startswith("local"):
-        return psutil.virtual_memory().available
+    master = conf.get("spark.master", "local[*]")
+    if master.startswith("local"):
+        free = psutil.virtual_memory().available - _bytes(conf.get("spark.driver.memory", "1g"))
+        if (found := _local_cluster(master)) is None:
+            return free
+        executors, heap = int(found.group(1)), _bytes(found.group(3))
+        return free // executors - heap
     if _OF_WORKERS in conf or _BESIDE_JVM not in conf:
         return None
     return _bytes(conf[_BESIDE_JVM])
+
+
+def _local_cluster(master: str) -> re.Match[str] | None:
+    """Executors, and the cores and MiB of heap of each, where all run on this machine."""
+    return re.fullmatch(r"local-cluster\[(\d+),(\d+),(\d+)\]", master)
 
 
 def _gib(size: int) -> str:

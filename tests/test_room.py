@@ -48,14 +48,32 @@ def test_as_many_tasks_at_once_as_fit(
 
 
 @pytest.mark.parametrize(("master", "cpus"), [
-    ("local[2]", None), ("local[8]", "4"), ("local[6,3]", "3"), ("local", None), ("local-cluster[3,4,1024]", "2"),
+    ("local[2]", None), ("local[8]", "4"), ("local[6,3]", "3"), ("local", None), ("local-cluster[1,4,4096]", "4"),
 ])  # fmt: skip
-def test_one_machine_has_what_is_free(
+def test_one_machine_has_what_is_free_without_javas_heap(
     config: Config, version: str, monkeypatch: pytest.MonkeyPatch, master: str, cpus: str | None
 ) -> None:
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 9 * GIB}))
-    found = room.settings(config, version, {"spark.master": master})
+    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 13 * GIB}))
+    found = room.settings(config, version, {"spark.master": master, "spark.driver.memory": "4g"})
     assert found == ({} if cpus is None else {"spark.task.cpus": cpus})
+
+
+def test_executors_of_one_machine_share_what_is_free(
+    config: Config, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """13 GiB without the driver's 4, by 2, without 1 of each executor's own."""
+    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 13 * GIB}))
+    given = {"spark.master": "local-cluster[2,4,1024]", "spark.driver.memory": "4g"}
+    with pytest.raises(DataError, match=r"expected 4.0 GiB for a worker, found 3.5 GiB$"):
+        room.settings(config, version, given)
+
+
+def test_how_many_cores_a_standalone_executor_takes_is_not_known(config: Config, version: str) -> None:
+    given = {"spark.master": "spark://host:7077", "spark.executor.memoryOverhead": "9g"}
+    with capture_logs() as lines:
+        assert room.settings(config, version, given) == {}
+    assert [line["event"].partition(":")[0] for line in lines] == ["spark.executor.cores is not set"]
+    assert room.settings(config, version, given | {"spark.executor.cores": "8"}) == {"spark.task.cpus": "4"}
 
 
 def test_no_room_for_one_is_an_error(config: Config, version: str) -> None:
@@ -67,8 +85,8 @@ def test_no_room_for_one_is_an_error(config: Config, version: str) -> None:
 def test_spark_confines_each_worker_by_the_executors_cores(config: Config, version: str, master: str) -> None:
     """As `ulimit -v` in a worker has it, whatever `spark.task.cpus` says: 31 GiB by 8 cores."""
     given = {"spark.master": master, "spark.executor.pyspark.memory": "31g", "spark.task.cpus": "8"}
-    expected = r"^spark.executor.pyspark.memory: expected at least 32.0 GiB, 4.0 GiB for each of 8 cores, found 31.0 GiB$"
-    with pytest.raises(DataError, match=expected):
+    expected = r"at least 32.0 GiB, 4.0 GiB for each of 8 cores, found 31.0 GiB$"
+    with pytest.raises(DataError, match=rf"^spark.executor.pyspark.memory: expected {expected}"):
         room.settings(config, version, KUBERNETES | given)
 
 
