@@ -135,7 +135,11 @@ def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input
 def _passed_through(source: inputs.Input, config: Config) -> list[Column]:
     names = config.scoring.pass_through
     for name in names:
-        source.kind(name, "scoring.pass_through")  # raises where there is no such column
+        kind = source.kind(name, "scoring.pass_through").simpleString()
+        if "map<" in kind:  # of two rows of a pair, no one could say which goes first
+            raise DataError(
+                "scoring.pass_through", expected="columns that can be sorted", found=f"{kind} in '{name}'"
+            )
     return [F.col(name) for name in names]
 
 

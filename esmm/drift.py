@@ -84,6 +84,10 @@ class Watch:
         self._seen = histograms.added(self._seen, histograms.counted(bins, weights))
         self._parts.add({task.partitionId(): self._seen})
 
+    def rows(self) -> int:
+        """On the driver, once the query has run: how many there were."""
+        return round(sum(self.found().get("pctr", {}).values()))
+
     def found(self) -> Histograms:
         """On the driver, once the query has run: the histograms of all rows."""
         return reduce(histograms.added, self._parts.value.values(), {})

@@ -42,7 +42,8 @@ def every_item(spark: SparkSession, config: Config, at: int) -> Input:
 def counts(spark: SparkSession, config: Config, at: int) -> dict[str, int]:
     """How many users and items are scored, and how many of them their log has no row of at a time (microseconds).
 
-    Takes the view raw_candidates. `unknown_users` is not there where the config has no log of users.
+    And the `candidates`: rows, a pair as often as it comes. Takes the view raw_candidates. `unknown_users` is not there
+    where the config has no log of users.
     """
     has_users = required(config.logs, "logs").users is not None
     items = _versions(spark, views.open_log(spark, config, "items"), "item_id", {})
@@ -53,7 +54,11 @@ def counts(spark: SparkSession, config: Config, at: int) -> dict[str, int]:
     users.createOrReplaceTempView("known_users")
     found: dict[str, int] = {}
     for row in statements.run(spark, "unknown", {"at": at}).collect():
-        found |= {row["log"]: row["ids"], f"unknown_{row['log']}": row["unknown_ids"]}
+        found |= {
+            row["log"]: row["ids"],
+            f"unknown_{row['log']}": row["unknown_ids"],
+            "candidates": row["rows"],
+        }
     if not has_users:
         del found["unknown_users"]
     return dict(sorted(found.items()))

@@ -77,8 +77,8 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
     """Score all candidates as they stood at a time, rank them within each user, publish the day.
 
     Raises DataError where the candidates, the model or what is ranked by are not usable, or where drift is to stop the
-    day; ConflictError where another run scores the day; then nothing is published. The manifest counts users and items,
-    unknown ones besides, and has the indices of drift.
+    day; ConflictError where another run scores the day; then nothing is published. The manifest counts candidates,
+    duplicates among them, users and items, unknown ones besides, and has the indices of drift.
     """
     check_model(config, version)
     table, run = tables.scores(config, spark), new_run()
@@ -91,6 +91,7 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
         try:
             ranked.write.partitionBy(schema.DAY).parquet(table.stage(run))
             ranking.check(spark.read.parquet(table.stage(run)))
+            counts["duplicates"] = counts["candidates"] - watch.rows()
             drifted = drift.check(config, version, watch.found())
             facts = {"model": version, "as_of": as_of.isoformat(), "drift": drifted}
             return table.publish(day, run, config=config.digest(), counts=counts, facts=facts)

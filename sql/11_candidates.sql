@@ -1,12 +1,13 @@
 -- Grain: one row a pair of user and item to score, as a request.
 -- In: raw_candidates: user_id, item_id, features, passthrough; :as_of (microseconds).
--- A pair that comes twice is scored once. Lists are the user's alone: no pair has them here.
+-- A pair that comes twice is scored once: of what else there is to it the least counts, in whichever order rows come.
+-- Lists are the user's alone: no pair has them here.
 with
 
 numbered as (
     select
         *,
-        row_number() over (partition by user_id, item_id order by xxhash64(features)) as copy
+        row_number() over (partition by user_id, item_id order by features, passthrough) as copy
     from raw_candidates
 )
 

@@ -1,5 +1,5 @@
--- Grain: one row a log, users or items: how many of its ids are to be scored, and how many of these it has no row of at
--- a time.
+-- Grain: one row a log, users or items: how many of its ids are to be scored, how many of these it has no row of at a
+-- time, and in how many rows they come.
 -- In: raw_candidates: user_id, item_id; known_users, known_items: entity_id, valid_from, valid_until; :at
 --     (microseconds).
 with
@@ -7,13 +7,15 @@ with
 asked as (
     select
         'users' as log,
-        user_id as entity_id
+        user_id as entity_id,
+        count(*) as rows
     from raw_candidates
     group by user_id
     union all
     select
         'items' as log,
-        item_id as entity_id
+        item_id as entity_id,
+        count(*) as rows
     from raw_candidates
     group by item_id
 ),
@@ -39,7 +41,8 @@ known as (
 select
     asked.log,
     count(*) as ids,
-    count_if(known.entity_id is null) as unknown_ids
+    count_if(known.entity_id is null) as unknown_ids,
+    sum(asked.rows) as rows
 from asked
 left join known
     on

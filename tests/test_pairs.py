@@ -69,7 +69,7 @@ def test_all_items_of_the_categories_for_each_user(spark: SparkSession, config: 
 def test_who_is_unknown_is_counted(spark: SparkSession, config: Config) -> None:
     items = {row["item_id"] for row in described(spark, config)}
     assert pairs.counts(spark, config, micros(AS_OF)) == {
-        "users": 2, "unknown_users": 1, "items": len(items), "unknown_items": 0,
+        "candidates": 2 * len(items), "users": 2, "unknown_users": 1, "items": len(items), "unknown_items": 0,
     }  # fmt: skip
 
 

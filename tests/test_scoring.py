@@ -55,7 +55,9 @@ def test_scores_are_the_models_and_are_ranked(spark: SparkSession, config: Confi
 
     manifest = scoring.score(spark, config, DAY, AS_OF, model)
     assert (manifest.rows, manifest.facts["model"]) == (9, model)
-    assert manifest.counts == {"users": 3, "unknown_users": 0, "items": 5, "unknown_items": 0}
+    assert manifest.counts == {
+        "candidates": 9, "duplicates": 0, "users": 3, "unknown_users": 0, "items": 5, "unknown_items": 0,
+    }  # fmt: skip
     found = scores(spark, config)
     assert list(found.columns) == [
         "user_id", "item_id", "pctr", "pcvr", "pctcvr", "score", "rank", "model_version", "scored_at",
@@ -148,14 +150,19 @@ def ranked_by(config: Config, **settings: Any) -> Config:
 def test_ranks_go_by_what_the_config_says_and_only_the_first_stay(
     spark: SparkSession, config: Config, model: str
 ) -> None:
-    """By a column of the candidates and a feature; of equal scores the lower item comes first."""
+    """By a column of the candidates and a feature; of equal scores the lower item comes first.
+
+    A pair that comes twice counts with the lower of what passes through.
+    """
     write_candidates(
-        config, user_id=[1, 1, 1, 1, 2, 2], item_id=[1, 2, 3, 4, 2, 1], bid=[0.5, 2.0, 0.5, 1.0, 1.0, 1.0],
+        config, user_id=[1, 1, 1, 1, 2, 2, 1], item_id=[1, 2, 3, 4, 2, 1, 2],
+        bid=[0.5, 2.0, 0.5, 1.0, 1.0, 1.0, 3.0],
     )  # fmt: skip
     config = ranked_by(config, rank_by="bid + 0 * price", top=3, pass_through=["bid"])
     manifest = scoring.score(spark, config, DAY, AS_OF, model)
     found = scores(spark, config)
     assert manifest.rows == 5
+    assert (manifest.counts["candidates"], manifest.counts["duplicates"]) == (7, 1)
     assert found[["user_id", "item_id", "bid", "score", "rank"]].to_numpy().tolist() == [
         [1, 2, 2.0, 2.0, 1], [1, 4, 1.0, 1.0, 2], [1, 1, 0.5, 0.5, 3], [2, 1, 1.0, 1.0, 1], [2, 2, 1.0, 1.0, 2],
     ]  # fmt: skip

@@ -44,6 +44,15 @@ def test_of_a_pair_with_two_sets_of_features_the_same_counts_in_any_order(spark:
     )
 
 
+def test_of_a_pair_with_two_things_to_pass_through_the_same_counts_in_any_order(spark: SparkSession) -> None:
+    rows = [(7, 1, (5,), (text,)) for text in ("b", "a", None, "c")]
+    for given in (rows, rows[::-1], rows[2:] + rows[:2]):
+        # One partition, in which rows come in this order.
+        spark.createDataFrame(given, PAIR).coalesce(1).createOrReplaceTempView("raw_candidates")
+        [found] = statements.run(spark, "11_candidates", {"as_of": 1_000}).collect()
+        assert found["passthrough"]["item"] is None
+
+
 AS_OF = dt.datetime(2026, 3, 28)
 
 
