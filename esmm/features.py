@@ -65,7 +65,8 @@ def described(
 ) -> DataFrame:
     """Requests with lists to rows: the columns of `esmm.schema`, the day, and what passes through.
 
-    Lists are as long as they are, ids that are not known null: `esmm.padding` does the rest.
+    Lists are as long as they are, ids that are not known null, and so are numbers in rows to score: `esmm.padding` does
+    the rest.
     """
     requests.createOrReplaceTempView("requests")
     joined = statements.run(spark, "08_samples", {"time_zone": config.time_zone})
@@ -84,15 +85,22 @@ def described(
 
 
 def _feature(name: str, feature: SourcedFeature, scoring: bool) -> Column:
-    """One feature of a row that 08_samples has joined; absent where the join found nothing."""
+    """One feature of a row that 08_samples has joined; absent where the join found nothing.
+
+    A number that there is none of is 0 in samples. In rows to score it is null, which the model takes for 0 and which
+    `scoring.rank_by` is not to take for one.
+    """
     log, _, column = feature.source.partition(".")
     if feature.source in ("exposures.user_id", "exposures.item_id"):
         return F.col(column)
     if log == "clock":
         fixed = scoring and feature.at_scoring is not None
         return F.lit(feature.at_scoring) if fixed else F.col(f"clock.{column}")
-    absent = schema.ABSENT if isinstance(feature, IdFeature) else 0.0
-    return F.coalesce(F.col(f"{log}.{name}"), F.lit(absent))
+    found = F.col(f"{log}.{name}")
+    if isinstance(feature, IdFeature):
+        return F.coalesce(found, F.lit(schema.ABSENT))
+    number = F.when(~F.isnan(found), found)
+    return number if scoring else F.coalesce(number, F.lit(0.0))
 
 
 def _local_day(time: str, config: Config) -> Column:

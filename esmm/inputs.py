@@ -55,15 +55,18 @@ def kind_of_ids(kind: T.DataType) -> str:
 
 
 def contract_value(column: Column, kind: T.DataType, name: str, feature: SourcedFeature) -> Column:
-    """A feature's value as the samples hold it: an id, -1 where it is below that, or float32 with null as 0."""
+    """A feature's value: an id as the samples hold it, -1 where it is below that, or float32, NaN where it is no number.
+
+    What becomes of NaN is for `esmm.features` to say.
+    """
     where = f"features.{name}.source"
     if isinstance(feature, IdFeature):
         return F.greatest(contract_id(column, kind, where), F.lit(ABSENT).cast("bigint"))
     if not isinstance(kind, T.NumericType | T.BooleanType):
         raise DataError(where, expected="numbers", found=kind.simpleString())
     number = column.cast("float")
-    # What is not finite is no number to learn from. NaN is the largest of all, for Spark.
-    return F.coalesce(F.when(F.abs(number) < float("inf"), number), F.lit(0.0).cast("float"))
+    # NaN is the largest of all, for Spark. Not null, which a hash of all features would pass over.
+    return F.coalesce(F.when(F.abs(number) < float("inf"), number), F.lit(float("nan")).cast("float"))
 
 
 class Input:
@@ -183,7 +186,7 @@ class Input:
         return part
 
     def feature(self, name: str, feature: SourcedFeature) -> Column:
-        """The feature's column as the samples hold it: int64, or float32 with null as 0."""
+        """The feature's column by the rule of `contract_value`."""
         column = feature.source.partition(".")[2]
         if column in ("user_id", "item_id"):
             column = self.log.columns.get(column, column)

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer.testing
 import yaml
@@ -95,6 +97,24 @@ def test_a_mistake_ends_in_one_line(file: Path, config: Config, case: str) -> No
     columns, options, code, line = BAD[case]
     write_candidates(config, **columns)
     check_refused(config, scored(file, *options), code, line.replace("{models}", config.scoring.models))
+
+
+@pytest.mark.usefixtures("candidates", "model")
+@pytest.mark.parametrize("price", [NAN, None, float("inf")])
+def test_a_feature_to_rank_by_that_is_no_number(file: Path, config: Config, price: float | None) -> None:
+    """Item 3's. To the model it is 0; ranks by it would be made of nothing, unless the config says what it counts as."""
+    log = Path(config.logs.items.source) / "part-0.parquet"
+    items = pq.read_table(log)
+    prices = [price if item == 3 else 2.0 for item in items["item_id"].to_pylist()]
+    place = items.column_names.index("price")
+    pq.write_table(items.set_column(place, "price", pa.array(prices, pa.float64())), log)
+    by_price = ["--set", "scoring.rank_by=0 * pctcvr + price"]
+    line = "scoring.rank_by: expected a number for every candidate, found none for user 1 and item 3"
+    check_refused(config, scored(file, *by_price), 1, line)
+    found = scored(file, "--set", "scoring.rank_by=0 * pctcvr + coalesce(price, 7)")
+    assert found.exit_code == 0, found.output
+    ranks = pq.read_table(Table(config.scoring.table).files([DAY])).to_pylist()
+    assert {row["score"] for row in ranks if row["item_id"] == 3} == {7.0}
 
 
 @pytest.mark.usefixtures("candidates")
