@@ -175,7 +175,8 @@ def written_to(
 
 def spark_settings(config: configs.Config) -> dict[str, Any]:
     """The settings of a job's SparkSession that its results or its speed depend on, whatever the cluster's defaults."""
-    hive = {"spark.sql.catalogImplementation": "hive"} if config.uses_catalog else {}
+    needs_hive = config.uses_catalog or config.reads_catalog
+    hive = {"spark.sql.catalogImplementation": "hive"} if needs_hive else {}
     return hive | {
         "spark.app.name": f"esmm-{config.name}",
         # Days and hours are worked out from the config's time zone; the session's must not interfere.

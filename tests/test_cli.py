@@ -2,14 +2,14 @@
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from esmm import cli
-from esmm.config import Config
+from esmm.config import Config, parse
 from esmm.errors import ConfigError, ConflictError, DataError, JobError
 
 
@@ -119,3 +119,16 @@ def test_times_of_the_command_line_are_local(config: Config) -> None:
     time = cli.local_time(dt.datetime(2026, 3, 29, 4), config)
     assert time is not None
     assert time.astimezone(dt.UTC) == dt.datetime(2026, 3, 29, 2, tzinfo=dt.UTC)
+
+
+HIVE = "spark.sql.catalogImplementation"
+INPUTS = ["logs.exposures", "logs.clicks", "logs.purchases", "logs.items", "logs.users", "scoring.candidates"]
+
+
+@pytest.mark.parametrize("where", INPUTS)
+def test_a_session_that_reads_a_table_of_the_catalog_has_hive(values: dict[str, Any], where: str) -> None:
+    section, name = where.split(".")
+    assert HIVE not in cli.spark_settings(parse(values))
+    del values[section][name]["path"]
+    values[section][name]["table"] = "shop.rows"
+    assert cli.spark_settings(parse(values))[HIVE] == "hive"

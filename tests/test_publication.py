@@ -257,8 +257,14 @@ def test_the_jobs_go_by_the_catalog(uri: str, session: Session, place: Path, con
     comments = {row[0]: row[2] for row in session.ask("sql", f"describe {name_of(config_file)}")}
     assert comments["exposed_at"] == "microseconds since 1970-01-01 UTC"
 
+    # From a table, to where no catalog is involved: the session has to know tables all the same.
+    clicks = yaml.safe_load(config_file.read_text())["logs"]["clicks"]["path"]
+    table = f"{name_of(config_file)}_clicks"
+    session.ask("sql", f"create table {table} using parquet location '{clicks}'")
     output = config_file.parent / "elsewhere"
-    done = run(uri, place, "catalog", BUILD, config_file, *days, "--output", str(output))
+    sets = ("scoring.catalog=null", "logs.clicks.path=null", f"logs.clicks.table={table}")
+    options = [*days, "--output", str(output), *(text for key in sets for text in ("--set", key))]
+    done = run(uri, place, "catalog", BUILD, config_file, *options)
     assert done.returncode == 0, done.stderr
     assert Table(str(output)).manifest(FIRST).rows == 300
     assert Table(str(output)).manifest(FIRST).catalog is None

@@ -102,7 +102,7 @@ def test_a_mistake_ends_in_one_line(file: Path, config: Config, case: str) -> No
 @pytest.mark.usefixtures("candidates", "model")
 @pytest.mark.parametrize("price", [NAN, None, float("inf")])
 def test_a_feature_to_rank_by_that_is_no_number(file: Path, config: Config, price: float | None) -> None:
-    """Item 3's. To the model it is 0; ranks by it would be made of nothing, unless the config says what it counts as."""
+    """It is item 3's. To the model it is 0; a rank is made of it only where the config says what it counts as."""
     log = Path(config.logs.items.source) / "part-0.parquet"
     items = pq.read_table(log)
     prices = [price if item == 3 else 2.0 for item in items["item_id"].to_pylist()]

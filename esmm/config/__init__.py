@@ -165,6 +165,13 @@ class Config(Section):
         """Whether one of the tables is published in a metastore."""
         return self.samples.catalog is not None or self.scoring.catalog is not None
 
+    @property
+    def reads_catalog(self) -> bool:
+        """Whether one of the inputs is a table of a metastore."""
+        logs = [] if self.logs is None else [log for _, log in self.logs]
+        inputs = [*logs, self.scoring.candidates, self.scoring.users]
+        return any(log is not None and log.table is not None for log in inputs)
+
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of the config's canonical JSON: equal for equal configs alone."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
