@@ -6,10 +6,28 @@ refusals(config.evaluation.gates, {"ctr": {"auc": 0.741, …}, …}, {"ctr": {"a
 
 from collections.abc import Mapping
 
+from esmm import scoring
 from esmm.config import Config, Gates
 from esmm.errors import DataError
 from esmm.evaluation import Evaluation
 from esmm.metrics import Metrics, Result
+from esmm.registry import Champion
+
+
+def rival(config: Config, version: str, champion: Champion | None) -> str | None:
+    """The champion's version, where a gate compares the model with it; None too where it is the model itself.
+
+    Raises DataError where it cannot score the config's samples: it takes columns that these lack, or was changed.
+    """
+    if champion is None or champion.version == version or not config.evaluation.gates.max_auc_drop:
+        return None
+    try:
+        scoring.check_model(config, champion.version, may_lack=True)
+    except DataError as error:
+        # Whoever has taken a feature away cannot give it back to the champion: so there has to be a way on.
+        expected = f"{error.expected} as champion, or --without-champion"
+        raise DataError(error.where, expected=expected, found=error.found) from None
+    return champion.version
 
 
 def check(config: Config, found: Evaluation, champion: Metrics | None) -> None:

@@ -100,15 +100,18 @@ def score(spark: SparkSession, config: Config, day: dt.date, as_of: dt.datetime,
             raise
 
 
-def check_model(config: Config, version: str) -> None:
-    """Raise DataError where a file of the model was changed, or where it takes other columns than the config's."""
+def check_model(config: Config, version: str, *, may_lack: bool = False) -> None:
+    """Raise DataError where a file of the model was changed, or where it takes other columns than the config's.
+
+    With `may_lack` it need not take all of them.
+    """
     versions.fetch(config.scoring.models, version)
     taken = versions.manifest(config.scoring.models, version).facts["columns"]
     made = {
         column.name: {"type": column.type, "length": column.length}
         for column in schema.feature_columns(config)
     }
-    for name in [*taken, *made]:
+    for name in taken if may_lack else [*taken, *made]:
         if taken.get(name) != made.get(name):
             found = f"'{name}' {'besides' if name not in made else 'missing' if name not in taken else 'otherwise'}"
             raise DataError(

@@ -15,6 +15,9 @@ Promote = Annotated[
     bool,
     typer.Option("--promote", help="Make the model champion, which scores, where the config's gates hold."),
 ]
+WithoutChampion = Annotated[
+    bool, typer.Option("--without-champion", help="Promote without a comparison with the champion.")
+]
 Version = Annotated[str | None, typer.Option("--model", help="The model's version; by default, the latest.")]
 
 
@@ -25,6 +28,7 @@ def main(
     overrides: cli.Overrides = None,
     version: Version = None,
     promote: Promote = False,
+    without_champion: WithoutChampion = False,
 ) -> None:
     """Measure the model's predictions on the samples of every day from --from to --to."""
     config = cli.read_config(config_file, overrides)
@@ -33,6 +37,7 @@ def main(
     version = registry.resolve(models, version) if version else registry.latest(models)
     scoring.check_model(config, version)
     champion = registry.champion(models) if promote else None
+    rival = None if without_champion else gates.rival(config, version, champion)
     with claims.directory_claimed(config.evaluation.directory, claims.new_run()):
         settings = cli.spark_settings(config)
         settings |= room.settings(config, version, settings)
@@ -55,9 +60,8 @@ def main(
             )
             page = report.write(config, found)
             theirs = None
-            if champion is not None and champion.version != version:
-                scoring.check_model(config, champion.version)
-                theirs = evaluation.measured(scoring.with_predictions(samples, config, champion.version))
+            if rival is not None:
+                theirs = evaluation.measured(scoring.with_predictions(samples, config, rival))
         finally:
             spark.stop()
     Console().print(report.table(found))
