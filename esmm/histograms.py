@@ -77,7 +77,8 @@ def added(one: Mapping[str, Histogram], other: Mapping[str, Histogram]) -> Histo
 
 
 def _of_probabilities(p: np.ndarray) -> np.ndarray:
-    p = p.astype(np.float64)
+    # What is no number is for `esmm.ranking` to complain of, by name: here it must only have a bin.
+    p = np.nan_to_num(p.astype(np.float64))
     with np.errstate(divide="ignore"):
         return np.floor(2 * np.clip(np.log(p) - np.log1p(-p), LOWEST, HIGHEST)).astype(np.int64)
 

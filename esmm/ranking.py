@@ -7,6 +7,7 @@ rank_by: pctcvr * price    # what is likely to bring much
 """
 
 import datetime as dt
+import math
 import re
 
 from pyspark.errors import AnalysisException, ParseException
@@ -40,8 +41,11 @@ def ranked(
     flat = scored.select("passthrough.*", *(name for name in scored.columns if name != "passthrough"))
     try:
         score = F.expr(settings.rank_by).cast("double")
-        # What is no number goes to the front, where `check` finds it.
-        score = F.when(F.abs(score) < float("inf"), score).otherwise(F.lit(float("nan")))
+        # What is no number goes to the front, where `check` finds it, and so does what has no predictions.
+        are_numbers = F.abs(score) < float("inf")
+        for name in PREDICTIONS:
+            are_numbers &= ~F.isnan(name)
+        score = F.when(are_numbers, score).otherwise(F.lit(float("nan")))
         made = flat.withColumn("score", score).select(*passed, *PREDICTIONS, "score")
     except (AnalysisException, ParseException) as error:
         first = next(line for line in str(error).splitlines() if line.strip())
@@ -55,8 +59,9 @@ def ranked(
 
 
 def check(written: DataFrame) -> None:
-    """Raise DataError, naming the pair, where a written score is no number."""
+    """Raise DataError, naming the pair, where a written score or prediction is no number."""
     row = written.where(F.isnan("score")).orderBy("user_id", "item_id").first()
     if row is not None:
+        where = next((name for name in PREDICTIONS if math.isnan(row[name])), "scoring.rank_by")
         found = f"none for user {row['user_id']} and item {row['item_id']}"
-        raise DataError("scoring.rank_by", expected="a number for every candidate", found=found)
+        raise DataError(where, expected="a number for every candidate", found=found)

@@ -56,6 +56,7 @@ def test_bins(config: Config) -> None:
     found = histograms.binned(config, columns, predictions)
     assert found["pctr"].tolist() == [0, -3, 2, -52, 36]
     assert found["pctcvr"].tolist() == [-52] * 5
+    assert histograms.binned(config, {}, {"pctr": np.array([0.5, np.nan])})["pctr"].tolist() == [0, -52]
     assert found["seller"].tolist() == [0, 1, 1, 1, 0]
     assert found["price"].tolist() == [0, 81, 82, -83, 77]
     assert found["clicked"].tolist() == [0, 1, 2, 2, 3]

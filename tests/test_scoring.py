@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm import ranking, schema, scoring
+from esmm import cli, ranking, schema, scoring
 from esmm.config import Config, Scoring
 from esmm.errors import ConfigError, ConflictError, DataError
 from esmm.padding import to_array
@@ -178,18 +178,26 @@ def test_ranks_may_go_by_what_is_the_users(spark: SparkSession, config: Config, 
     assert list(found["item_id"]) == [1, 2, 3, 4, 1, 2, 3, 4, 9]
 
 
-def test_most_of_what_is_not_kept_is_dropped_before_the_shuffle(spark: SparkSession, config: Config) -> None:
+@pytest.mark.parametrize("top", [2, 3000])
+def test_most_of_what_is_not_kept_is_dropped_before_the_shuffle(
+    spark: SparkSession, config: Config, top: int
+) -> None:
     rows = spark.range(100).selectExpr(
         "struct(id % 3 as user_id, id as item_id) as passthrough",
         "0.5f as pctr",
         "0.5f as pcvr",
         "0.25f as pctcvr",
     )
-    config = ranked_by(config, top=2)
-    found = ranking.ranked(spark, config, rows, day=DAY, as_of=AS_OF, version="v1")
-    plan = found._jdf.queryExecution().executedPlan().toString()
+    config = ranked_by(config, top=top)
+    threshold = "spark.sql.optimizer.windowGroupLimitThreshold"
+    spark.conf.set(threshold, cli.spark_settings(config)[threshold])
+    try:
+        found = ranking.ranked(spark, config, rows, day=DAY, as_of=AS_OF, version="v1")
+        plan = found._jdf.queryExecution().executedPlan().toString()
+    finally:
+        spark.conf.unset(threshold)
     assert plan.index("Exchange hashpartitioning(user_id") < plan.rindex("WindowGroupLimit"), plan
-    assert ", row_number(), 2, Partial" in plan
+    assert f", row_number(), {top}, Partial" in plan
 
 
 @pytest.mark.parametrize(
@@ -214,6 +222,22 @@ def test_what_cannot_be_ranked_by(
         scoring.score(spark, config, DAY, AS_OF, model)
     assert Table(config.scoring.table).days() == []
     assert not list(Path(config.scoring.table).glob("run=*"))
+
+
+@pytest.mark.usefixtures("candidates")
+def test_a_model_that_predicts_no_number_is_named_with_the_pair(spark: SparkSession, config: Config) -> None:
+    """Of item 2 alone, and whatever ranks go by."""
+    from esmm import models
+    from esmm.export import export
+
+    made = models.make(config)
+    logs = config.model_copy(update={"scoring": config.scoring.model_copy(update={"rank_by": "price"})})
+    for table in made.tables.values():
+        table.weights.assign(table.weights * float("nan"))
+    version = export(made, logs, config.scoring.models, {})
+    with pytest.raises(DataError, match=r"^pctr: expected a number for every candidate, found none for user 1 and"):
+        scoring.score(spark, logs, DAY, AS_OF, version)
+    assert Table(config.scoring.table).days() == []
 
 
 def test_columns_that_cannot_pass_through(spark: SparkSession, config: Config, model: str) -> None:
