@@ -4,12 +4,13 @@
     complete("build/demo/models")                   # ["20260325T010400.813274-9f3a11c2"], the oldest first
     fetch("build/demo/models", version)             # a local directory whose files are the manifest's
 
-The files come first and manifest.json, with the length and SHA-256 of each, last: a run that dies leaves no
-version. Checkpoints and models are kept like this; nothing of a version changes once it is complete.
+The files come first and manifest.json, with the length and SHA-256 of each and of itself, last: a run that dies
+leaves no version. Checkpoints and models are kept like this; nothing of a version changes once it is complete.
 """
 
 import datetime as dt
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -45,6 +46,8 @@ class Manifest(pydantic.BaseModel):
     """By their paths in the version's directory."""
     facts: dict[str, Any]
     """Whatever the writer states."""
+    sha256: str
+    """Of files and facts, by `_digest`."""
 
 
 _TIME = "%Y%m%dT%H%M%S.%f"
@@ -82,7 +85,9 @@ def upload(root: str, version: str, directory: Path) -> dict[str, StoredFile]:
 def close(root: str, version: str, files: dict[str, StoredFile], facts: dict[str, Any]) -> None:
     """Complete a version of files that are there, whoever has copied them."""
     fs, path = storage.at(root)
-    text = Manifest(files=files, facts=facts).model_dump_json(indent=1)
+    made = Manifest(files=files, facts=facts, sha256="")
+    digest = _digest(made.model_dump_json())
+    text = made.model_copy(update={"sha256": digest}).model_dump_json(indent=1)
     write_atomically(fs, f"{path}/{version}/{_MANIFEST}", text.encode())
 
 
@@ -108,15 +113,20 @@ def remove(root: str, version: str) -> None:
 
 
 def manifest(root: str, version: str) -> Manifest:
-    """The manifest of a version; raises DataError where there is none, or one that cannot be read."""
+    """The manifest of a version; raises DataError where there is none, or one that cannot be read or was changed."""
     fs, path = storage.at(root)
     where = f"{root}/{version}/{_MANIFEST}"
     try:
-        return Manifest.model_validate_json(fs.cat_file(f"{path}/{version}/{_MANIFEST}"))
+        text = fs.cat_file(f"{path}/{version}/{_MANIFEST}")
+        found = Manifest.model_validate_json(text)
     except FileNotFoundError:
         raise DataError(where, expected="a manifest", found="no file") from None
     except pydantic.ValidationError as error:
         raise DataError(where, expected="a manifest", found=f"{error.error_count()} errors in it") from None
+    if (digest := _digest(text)) != found.sha256:
+        raise DataError(where, expected=f"a manifest with SHA-256 {found.sha256[:12]}…",
+                        found=f"another one, {digest[:12]}…")  # fmt: skip
+    return found
 
 
 def fetch(root: str, version: str, cache: Path | None = None) -> Path:
@@ -183,6 +193,13 @@ def _own_cache() -> Path:
     if directory.stat().st_uid != os.getuid():
         raise DataError(str(directory), expected="a directory of one's own", found="another user's")
     return directory
+
+
+def _digest(manifest: str | bytes) -> str:
+    """SHA-256, in hexadecimal, of what a manifest's JSON says of files and facts, however that is laid out."""
+    values = json.loads(manifest)
+    text = json.dumps({name: values[name] for name in ("files", "facts")}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _sha256(file: Path) -> str:

@@ -226,7 +226,7 @@ def test_what_cannot_be_ranked_by(
 
 @pytest.mark.usefixtures("candidates")
 def test_a_model_that_predicts_no_number_is_named_with_the_pair(spark: SparkSession, config: Config) -> None:
-    """Of item 2 alone, and whatever ranks go by."""
+    """Whatever ranks go by: the prices are numbers."""
     from esmm import models
     from esmm.export import export
 
@@ -235,7 +235,9 @@ def test_a_model_that_predicts_no_number_is_named_with_the_pair(spark: SparkSess
     for table in made.tables.values():
         table.weights.assign(table.weights * float("nan"))
     version = export(made, logs, config.scoring.models, {})
-    with pytest.raises(DataError, match=r"^pctr: expected a number for every candidate, found none for user 1 and"):
+    with pytest.raises(
+        DataError, match=r"^pctr: expected a number for every candidate, found none for user 1 and"
+    ):
         scoring.score(spark, logs, DAY, AS_OF, version)
     assert Table(config.scoring.table).days() == []
 

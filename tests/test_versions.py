@@ -63,7 +63,34 @@ def test_a_manifest_that_is_none_is_an_error(root: str, directory: Path) -> None
     versions.put(root, "v1", directory, {})
     fs, path = fsspec.core.url_to_fs(root)
     fs.pipe_file(f"{path}/v1/manifest.json", b"{}")
-    with pytest.raises(DataError, match=r"v1/manifest.json: expected a manifest, found 2 errors in it"):
+    with pytest.raises(DataError, match=r"v1/manifest.json: expected a manifest, found 3 errors in it"):
+        versions.fetch(root, "v1")
+
+
+FACTS = {
+    "columns": {"price": {"type": "float32"}},
+    "bins": {"-3": 0.1 + 0.2, "4": 1e-300},
+    "none": None,
+    "é": [1],
+}
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    (b'"columns"', b'"colunms"'), (b"float32", b"float64"), (b'"-3"', b'"-4"'), (b"1e-300", b"1e-301"),
+    (b"null", b"1234"),
+])  # fmt: skip
+def test_a_manifest_with_one_byte_changed_is_refused(
+    root: str, directory: Path, old: bytes, new: bytes
+) -> None:
+    versions.put(root, "v1", directory, FACTS)
+    assert versions.manifest(root, "v1").facts == FACTS
+    fs, path = fsspec.core.url_to_fs(root)
+    data = fs.cat_file(f"{path}/v1/manifest.json")
+    assert data.count(old)
+    fs.pipe_file(f"{path}/v1/manifest.json", data.replace(old, new, 1))
+    with pytest.raises(
+        DataError, match=r"v1/manifest.json: expected a manifest with SHA-256 \w+…, found another one"
+    ):
         versions.fetch(root, "v1")
 
 
