@@ -2,7 +2,7 @@
 
     resolve("build/demo/models", None)           # "20260325T010400.813274-9f3a11c2", the champion, else the latest
     latest("build/demo/models")                  # what is evaluated, and may become the next champion
-    promote("build/demo/models", version)
+    promote("build/demo/models", version, over=champion("build/demo/models"))
     roll_back("build/demo/models")               # the champion before it is champion again
 
 Which one is champion is one file, replaced in one step: who scores meanwhile takes the old one or the new one.
@@ -15,7 +15,7 @@ import pydantic
 import structlog
 
 from esmm import claims, storage, versions
-from esmm.errors import DataError
+from esmm.errors import ConflictError, DataError
 from esmm.files import write_atomically
 
 _FILE = "champion.json"
@@ -67,17 +67,23 @@ def champion(models: str) -> Champion | None:
         raise DataError(f"{models}/{_FILE}", expected=expected, found=found) from None
 
 
-def promote(models: str, version: str) -> Champion:
+def promote(models: str, version: str, *, over: Champion | None) -> Champion:
     """Make a complete version champion; one that is champion already stays it.
 
+    `over` is the champion, None where there was none, when the version was found worth it.
     Raises DataError where there is no such version, or a file of it was changed; ConflictError where another run is
-    promoting or rolling back.
+    promoting or rolling back, or has done so since.
     """
     versions.fetch(models, _complete(models, version))
     with claims.directory_claimed(f"{models}/{_FILE}", claims.new_run()):
         now = champion(models)
         if now is not None and now.version == version:
             return now
+        if now != over:
+            expected, found = ("no champion" if each is None else each.version for each in (over, now))
+            raise ConflictError(
+                f"{models}/{_FILE}", expected=f"{expected}, as before the evaluation", found=found
+            )
         before = () if now is None else (*now.before, now.version)
         return _write(models, version, before)
 

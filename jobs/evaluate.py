@@ -68,7 +68,7 @@ def main(
     print(*report.auc_lines(found), page, sep="\n")
     if promote:
         gates.check(config, found, champion=theirs)
-        print(f"champion: {registry.promote(models, version).version}")
+        print(f"champion: {registry.promote(models, version, over=champion).version}")
 
 
 if __name__ == "__main__":

@@ -56,6 +56,12 @@ def promoted(file: Path, *options: str) -> "typer.testing.Result":
     return ran(evaluate.main, file, "--from", DAY, "--to", DAY, "--promote", *options)
 
 
+def champion(config: Config, version: str) -> registry.Champion:
+    """Made so whoever was it."""
+    models = config.scoring.models
+    return registry.promote(models, version, over=registry.champion(models))
+
+
 def without_price(values: dict[str, Any]) -> Config:
     features = {name: feature for name, feature in values["features"].items() if name != "price"}
     return parse(values | {"features": features})
@@ -65,14 +71,14 @@ def test_a_champion_that_knows_fewer_features_is_compared(
     file: Path, values: dict[str, Any], config: Config
 ) -> None:
     root = config.scoring.models
-    champion = registry.promote(root, made(without_price(values)))
+    first = champion(config, made(without_price(values)))
     version = made(config)
     found = promoted(
         file, "evaluation.gates.max_auc_drop={ctr: 0.0, cvr: 0.0}", "evaluation.gates.min_auc={ctr: 1.0}"
     )
     assert found.exit_code == 1, found.output
     assert "ctr.auc: expected at least 1, found 0." in found.output
-    assert registry.champion(root) == champion
+    assert registry.champion(root) == first
     assert f"champion: {version}" in promoted(file, DROP).output
 
 
@@ -81,12 +87,12 @@ def test_a_champion_that_takes_what_samples_lack_is_in_nobodys_way(
 ) -> None:
     """Of the samples' features price is none any more, or never was."""
     values["features"]["cost"] = values["features"]["price"]
-    registry.promote(config.scoring.models, first := made(parse(values)))
+    champion(config, first := made(parse(values)))
     second = made(config)
     found = promoted(file, DROP)
     assert found.exit_code == 1, found.output
     expected = "a model of the config's columns as champion, or --without-champion, found 'cost' besides"
     assert f"error: {config.scoring.models}/{first}: expected {expected}" in found.output
     assert f"champion: {second}" in promoted(file, DROP, "--without-champion").output
-    registry.promote(config.scoring.models, first)
+    champion(config, first)
     assert f"champion: {second}" in promoted(file).output, "no gate asks for the champion"

@@ -23,11 +23,16 @@ def models(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return root
 
 
+def promote(models: str, version: str) -> registry.Champion:
+    """Over whoever is champion."""
+    return registry.promote(models, version, over=registry.champion(models))
+
+
 def test_scores_are_made_with_the_champion_else_with_the_latest(models: str) -> None:
     with capture_logs() as lines:
         assert registry.resolve(models, None) == "v3"
     assert [line["event"] for line in lines] == ["no model is champion: taking the latest"]
-    registry.promote(models, "v2")
+    promote(models, "v2")
     with capture_logs() as lines:
         assert registry.resolve(models, None) == "v2"
     assert not lines
@@ -37,7 +42,7 @@ def test_scores_are_made_with_the_champion_else_with_the_latest(models: str) -> 
 def test_no_models_or_another_one(tmp_path: Path, models: str) -> None:
     with pytest.raises(DataError, match="expected a published model, found none"):
         registry.resolve(str(tmp_path / "nowhere"), None)
-    for act in (registry.resolve, registry.promote):
+    for act in (registry.resolve, promote):
         with pytest.raises(DataError, match="expected the published model v4, found v1, v2, v3"):
             act(models, "v4")
 
@@ -48,7 +53,7 @@ def test_rolling_back_goes_from_champion_to_champion(models: str) -> None:
     ):
         registry.roll_back(models)
     for version in ("v1", "v3", "v3", "v2"):
-        assert registry.promote(models, version).version == version
+        assert promote(models, version).version == version
     found = registry.champion(models)
     assert found is not None
     assert found.before == ("v1", "v3"), "a second promotion of the same is none"
@@ -65,16 +70,31 @@ def test_a_model_that_was_changed_is_not_promoted(tmp_path: Path) -> None:
     versions.put(models, "v1", tmp_path / "made", {})
     (tmp_path / "models/v1/graph").write_text("grabh")
     with pytest.raises(DataError, match=r"v1/graph: expected the file with SHA-256"):
-        registry.promote(models, "v1")
+        promote(models, "v1")
     assert registry.champion(models) is None
 
 
 def test_one_promotion_at_a_time(models: str) -> None:
     with claims.directory_claimed(f"{models}/champion.json", claims.new_run()):
-        for act in (lambda: registry.promote(models, "v1"), lambda: registry.roll_back(models)):
+        for act in (lambda: promote(models, "v1"), lambda: registry.roll_back(models)):
             with pytest.raises(ConflictError):
                 act()
     assert registry.champion(models) is None
+
+
+def test_a_champion_of_the_meantime_is_not_replaced_unseen(models: str) -> None:
+    """Promoted, or rolled back to, while another model was compared with who was champion then."""
+    promote(models, "v1")
+    with pytest.raises(ConflictError, match=r"expected no champion, as before the evaluation, found v1$"):
+        registry.promote(models, "v2", over=None)
+    seen = promote(models, "v2")
+    registry.roll_back(models)
+    with pytest.raises(ConflictError, match=r"expected v2, as before the evaluation, found v1$"):
+        registry.promote(models, "v3", over=seen)
+    found = registry.champion(models)
+    assert found is not None
+    assert registry.promote(models, "v1", over=seen) == found, "it is champion already"
+    assert registry.promote(models, "v3", over=found).before == ("v1",)
 
 
 def test_a_champions_file_that_is_none_is_an_error(tmp_path: Path) -> None:
