@@ -9,12 +9,15 @@ leaves no version. Checkpoints and models are kept like this; nothing of a versi
 """
 
 import datetime as dt
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -132,26 +135,29 @@ def manifest(root: str, version: str) -> Manifest:
 def fetch(root: str, version: str, cache: Path | None = None) -> Path:
     """A local directory with the files of a version, each compared with the manifest.
 
-    What is on local disk is used where it lies. Anything else is fetched once, to a directory of the user's
-    own in `cache`, by default the system's directory of temporary files.
+    What is on local disk is used where it lies. Anything else is fetched once, whichever processes of the host ask for
+    it, to a directory of the user's own in `cache`, by default the system's directory of temporary files; and anew
+    where that copy has changed.
 
     Raises DataError, naming the file, where one is missing or is not what was put there.
     """
     fs, path = storage.at(root)
-    expected = manifest(root, version)
+    expected, where = manifest(root, version), f"{root}/{version}"
     if storage.is_local(fs):
         directory = Path(path) / version
-    else:
-        directory = _cached(fs, f"{path}/{version}", version, expected, cache or _own_cache())
-    for name, stored in expected.files.items():
-        file = directory / name
-        if not file.is_file():
-            raise DataError(
-                f"{root}/{version}/{name}", expected=f"a file of {stored.bytes} bytes", found="none"
-            )
-        if file.stat().st_size != stored.bytes or _sha256(file) != stored.sha256:
-            raise DataError(f"{root}/{version}/{name}", expected=f"the file with SHA-256 {stored.sha256[:12]}…",
-                            found=f"another one, {_sha256(file)[:12]}…")  # fmt: skip
+        _check(directory, expected, where)
+        return directory
+    directory = (cache or _own_cache()) / f"{version}-{expected.sha256[:16]}"
+    with _alone(directory.parent):
+        if not directory.is_dir():
+            _download(fs, f"{path}/{version}", expected, directory)
+    if _is_whole(directory, expected):
+        return directory
+    # It may have changed where it lies, which nobody would find to remove it; or another process is at this, too.
+    with _alone(directory.parent):
+        if not _is_whole(directory, expected):
+            _download(fs, f"{path}/{version}", expected, directory)
+            _check(directory, expected, where)
     return directory
 
 
@@ -161,30 +167,51 @@ def forget(version: str) -> None:
         shutil.rmtree(copy, ignore_errors=True)
 
 
-def _cached(
-    fs: fsspec.AbstractFileSystem, source: str, version: str, expected: Manifest, cache: Path
-) -> Path:
-    """The version's directory in the cache; of several that fetch it at once, the first to finish provides it."""
-    digest = hashlib.sha256(expected.model_dump_json().encode()).hexdigest()
-    target = cache / f"{version}-{digest[:16]}"
-    if target.is_dir():
-        return target
-    unfinished = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
+def _check(directory: Path, expected: Manifest, where: str) -> None:
+    """Raise DataError, naming the first file of a version that is not in the directory as it was put."""
+    for name, stored in expected.files.items():
+        file = directory / name
+        if not file.is_file():
+            raise DataError(f"{where}/{name}", expected=f"a file of {stored.bytes} bytes", found="none")
+        if file.stat().st_size != stored.bytes or _sha256(file) != stored.sha256:
+            raise DataError(f"{where}/{name}", expected=f"the file with SHA-256 {stored.sha256[:12]}…",
+                            found=f"another one, {_sha256(file)[:12]}…")  # fmt: skip
+
+
+def _is_whole(directory: Path, expected: Manifest) -> bool:
     try:
-        for name in expected.files:
-            (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
-            fs.get_file(f"{source}/{name}", str(unfinished / name))
-        unfinished.rename(target)
-    except FileNotFoundError:
-        raise DataError(
-            f"{source}/{name}", expected="the file that the manifest names", found="none"
-        ) from None
-    except OSError:
-        if not target.is_dir():
-            raise
+        _check(directory, expected, str(directory))
+    except DataError:
+        return False
+    return True
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Be the only process that puts something into the cache, while the block runs."""
+    cache.mkdir(parents=True, exist_ok=True)
+    opened = os.open(cache, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)  # goes with the process, however it ends
+        yield
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return target
+        os.close(opened)
+
+
+def _download(fs: fsspec.AbstractFileSystem, source: str, expected: Manifest, target: Path) -> None:
+    """Fetch a version's files to a directory that is there once it is complete, in place of what there was."""
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    for left in (unfinished, target):
+        shutil.rmtree(left, ignore_errors=True)
+    unfinished.mkdir()
+    for name in expected.files:
+        (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            fs.get_file(f"{source}/{name}", str(unfinished / name))
+        except FileNotFoundError:
+            wanted = "the file that the manifest names"
+            raise DataError(f"{source}/{name}", expected=wanted, found="none") from None
+    unfinished.rename(target)
 
 
 def _own_cache() -> Path:

@@ -1,6 +1,8 @@
 """Versions count once they are complete, and are what was put there."""
 
-from pathlib import Path
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
 
 import fsspec
 import pytest
@@ -65,6 +67,42 @@ def test_a_manifest_that_is_none_is_an_error(root: str, directory: Path) -> None
     fs.pipe_file(f"{path}/v1/manifest.json", b"{}")
     with pytest.raises(DataError, match=r"v1/manifest.json: expected a manifest, found 3 errors in it"):
         versions.fetch(root, "v1")
+
+
+def cached(cache: Path) -> Path:
+    [found] = [path for path in cache.iterdir() if path.is_dir()]
+    return found
+
+
+@pytest.mark.parametrize("damage", [
+    lambda copy: (copy / "graph").write_bytes(b"grabh"), lambda copy: (copy / "variables/data").unlink(),
+])  # fmt: skip
+def test_a_copy_that_has_changed_is_fetched_anew(
+    directory: Path, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    root, cache = f"memory:/{tmp_path}/root", tmp_path / "cache"
+    versions.put(root, "v1", directory, {})
+    versions.fetch(root, "v1", cache)
+    damage(cached(cache))
+    found = versions.fetch(root, "v1", cache)
+    assert (found / "graph").read_bytes() == b"graph"
+    assert (found / "variables/data").read_bytes() == b"numbers"
+    assert found == cached(cache), "no other copy is left"
+
+
+def test_of_many_that_want_a_version_at_once_one_fetches_it(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads, here: a lock of the file opened twice is one between them as between processes."""
+    root, cache = f"memory:/{tmp_path}/root", tmp_path / "cache"
+    versions.put(root, "v1", directory, {})
+    fs, _ = fsspec.core.url_to_fs(root)
+    fetched, get_file = [], fs.get_file
+    monkeypatch.setattr(fs, "get_file", lambda *of: (fetched.append(of[0]), get_file(*of)))
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: versions.fetch(root, "v1", cache), range(8)))
+    assert found == {cached(cache)}
+    assert sorted(PurePosixPath(path).name for path in fetched) == ["data", "graph"]
 
 
 FACTS = {
