@@ -1,5 +1,6 @@
 """Versions count once they are complete, and are what was put there."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -93,16 +94,24 @@ def test_a_copy_that_has_changed_is_fetched_anew(
 def test_of_many_that_want_a_version_at_once_one_fetches_it(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Threads, here: a lock of the file opened twice is one between them as between processes."""
+    """Threads, here: a file that is opened twice is locked between them as between processes."""
     root, cache = f"memory:/{tmp_path}/root", tmp_path / "cache"
     versions.put(root, "v1", directory, {})
     fs, _ = fsspec.core.url_to_fs(root)
-    fetched, get_file = [], fs.get_file
-    monkeypatch.setattr(fs, "get_file", lambda *of: (fetched.append(of[0]), get_file(*of)))
+    fetched, get_file, is_second = [], fs.get_file, threading.Event()
+
+    def get(source: str, target: str) -> None:
+        fetched.append(PurePosixPath(source).name)
+        if len(fetched) > 1:
+            is_second.set()
+        is_second.wait(0.5)  # the first leaves the others time to begin, too
+        get_file(source, target)
+
+    monkeypatch.setattr(fs, "get_file", get)
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(lambda _: versions.fetch(root, "v1", cache), range(8)))
     assert found == {cached(cache)}
-    assert sorted(PurePosixPath(path).name for path in fetched) == ["data", "graph"]
+    assert sorted(fetched) == ["data", "graph"]
 
 
 FACTS = {
