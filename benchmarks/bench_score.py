@@ -143,15 +143,16 @@ def flat() -> Score:
 
 
 def grouped() -> Score:
-    """Pairs, and users beside them."""
-    from esmm import scoring, versions
+    """Pairs, and users beside them; counted for drift, as by the nightly job."""
+    from esmm import drift, scoring, versions
 
     spark, config = _session(), score_rows.config_of(DIRECTORY)
     version = versions.complete(config.scoring.models)[-1]
 
     def score() -> None:
         users, rows = (spark.read.parquet(str(DIRECTORY / kind)) for kind in ("users", "candidates"))
-        found = scoring.predictions_by_user(users, rows, config, version, keep=["user_id", "item_id"])
+        watch, keep = drift.Watch(spark), ["user_id", "item_id"]
+        found = scoring.predictions_by_user(users, rows, config, version, keep, watch)
         found.write.mode("overwrite").parquet(str(DIRECTORY / "scored/grouped"))
 
     return score
