@@ -7,8 +7,8 @@ A worker that scores holds the whole model. Where not as many fit as there are c
 scored. What there is for workers is what Spark leaves beside the JVM, `spark.executor.memoryOverhead`; on one machine,
 the memory that is free, without the heaps that Java may still grow to. Where nothing says it, nothing is checked.
 
-With `spark.executor.pyspark.memory` fewer tasks at once would not help: Spark confines each worker to that memory by
-the executor's cores, however many of them run.
+With `spark.executor.pyspark.memory` fewer tasks at once would not help: Spark confines the addresses of each worker to
+that memory by the executor's cores, however many of them run.
 """
 
 import math
@@ -28,6 +28,9 @@ log = structlog.get_logger()
 WORKER = 2**30
 """Bytes of a worker besides the model: Python, TensorFlow, and the batches that it works on."""
 
+_UNFILLED = 2**30
+"""Bytes of addresses that TensorFlow takes besides, without filling them: 1.4 GiB here, of them 0.5 in memory."""
+
 _OF_WORKERS, _BESIDE_JVM = "spark.executor.pyspark.memory", "spark.executor.memoryOverhead"
 _UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -42,7 +45,7 @@ def settings(config: Config, version: str, given: Mapping[str, str] | None = Non
     conf = dict(SparkConf().getAll()) | dict(given or {})
     needed = versions.manifest(config.scoring.models, version).facts.get("bytes", 0) + WORKER
     if _OF_WORKERS in conf:
-        _check_each(conf, needed)
+        _check_each(conf, needed + _UNFILLED)
     cores, memory = _cores(conf), _memory(conf)
     if memory is None:
         return {}

@@ -34,7 +34,7 @@ def version(config: Config, tmp_path_factory: pytest.TempPathFactory) -> str:
     ({"spark.executor.memoryOverhead": "31g"}, "2"),  # 7 would fit, 4 times 2 cores run
     ({"spark.executor.memoryOverhead": "8192"}, "4"),
     ({"spark.executor.memoryOverhead": "4096m"}, "8"),
-    ({"spark.executor.memoryOverhead": "4g", "spark.executor.pyspark.memory": "32g"}, None),
+    ({"spark.executor.memoryOverhead": "4g", "spark.executor.pyspark.memory": "40g"}, None),
     ({"spark.executor.memoryOverhead": "64g", "spark.task.cpus": "2"}, "2"),
     ({}, None),  # nobody says
 ])  # fmt: skip
@@ -83,9 +83,9 @@ def test_no_room_for_one_is_an_error(config: Config, version: str) -> None:
 
 @pytest.mark.parametrize("master", ["k8s://https://host:6443", "local[2]"])
 def test_spark_confines_each_worker_by_the_executors_cores(config: Config, version: str, master: str) -> None:
-    """As `ulimit -v` in a worker has it, whatever `spark.task.cpus` says: 31 GiB by 8 cores."""
-    given = {"spark.master": master, "spark.executor.pyspark.memory": "31g", "spark.task.cpus": "8"}
-    expected = r"at least 32.0 GiB, 4.0 GiB for each of 8 cores, found 31.0 GiB$"
+    """As `ulimit -v` in a worker has it, whatever `spark.task.cpus` says: 39 GiB by 8 cores."""
+    given = {"spark.master": master, "spark.executor.pyspark.memory": "39g", "spark.task.cpus": "8"}
+    expected = r"at least 40.0 GiB, 5.0 GiB for each of 8 cores, found 39.0 GiB$"
     with pytest.raises(DataError, match=rf"^spark.executor.pyspark.memory: expected {expected}"):
         room.settings(config, version, KUBERNETES | given)
 
