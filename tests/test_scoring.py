@@ -182,7 +182,7 @@ def test_ranks_may_go_by_what_is_the_users(spark: SparkSession, config: Config, 
 def test_most_of_what_is_not_kept_is_dropped_before_the_shuffle(
     spark: SparkSession, config: Config, top: int
 ) -> None:
-    rows = spark.range(100).selectExpr(
+    rows = spark.range(10_000).selectExpr(
         "struct(id % 3 as user_id, id as item_id) as passthrough",
         "0.5f as pctr",
         "0.5f as pcvr",
