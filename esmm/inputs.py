@@ -55,7 +55,7 @@ def kind_of_ids(kind: T.DataType) -> str:
 
 
 def contract_value(column: Column, kind: T.DataType, name: str, feature: SourcedFeature) -> Column:
-    """A feature's value: an id as the samples hold it, -1 where it is below that, or float32, NaN where it is no number.
+    """A feature's value: an id as the samples hold it, -1 where it is below, or float32, NaN where it is no number.
 
     What becomes of NaN is for `esmm.features` to say.
     """

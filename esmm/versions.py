@@ -204,14 +204,16 @@ def _download(fs: fsspec.AbstractFileSystem, source: str, expected: Manifest, ta
     for left in (unfinished, target):
         shutil.rmtree(left, ignore_errors=True)
     unfinished.mkdir()
-    for name in expected.files:
-        (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
-        try:
+    try:
+        for name in expected.files:
+            (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
             fs.get_file(f"{source}/{name}", str(unfinished / name))
-        except FileNotFoundError:
-            wanted = "the file that the manifest names"
-            raise DataError(f"{source}/{name}", expected=wanted, found="none") from None
-    unfinished.rename(target)
+        unfinished.rename(target)
+    except FileNotFoundError:
+        wanted = "the file that the manifest names"
+        raise DataError(f"{source}/{name}", expected=wanted, found="none") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _own_cache() -> Path:
