@@ -65,8 +65,8 @@ def described(
 ) -> DataFrame:
     """Requests with lists to rows: the columns of `esmm.schema`, the day, and what passes through.
 
-    Lists are as long as they are, ids that are not known null, and so are numbers in rows to score: `esmm.padding` does
-    the rest.
+    Lists are as long as they are, ids that are not known null, and so are numbers in rows to score that are none:
+    `esmm.padding` does the rest.
     """
     requests.createOrReplaceTempView("requests")
     joined = statements.run(spark, "08_samples", {"time_zone": config.time_zone})
@@ -85,10 +85,10 @@ def described(
 
 
 def _feature(name: str, feature: SourcedFeature, scoring: bool) -> Column:
-    """One feature of a row that 08_samples has joined; absent where the join found nothing.
+    """One feature of a row that 08_samples has joined; absent, or 0, where the join found nothing.
 
-    A number that there is none of is 0 in samples. In rows to score it is null, which the model takes for 0 and which
-    `scoring.rank_by` is not to take for one.
+    A number that the log has and that is none, NaN here, is 0 in samples. In rows to score it is null, which the model
+    takes for 0 and which `scoring.rank_by` is not to take for one.
     """
     log, _, column = feature.source.partition(".")
     if feature.source in ("exposures.user_id", "exposures.item_id"):
@@ -99,8 +99,7 @@ def _feature(name: str, feature: SourcedFeature, scoring: bool) -> Column:
     found = F.col(f"{log}.{name}")
     if isinstance(feature, IdFeature):
         return F.coalesce(found, F.lit(schema.ABSENT))
-    number = F.when(~F.isnan(found), found)
-    return number if scoring else F.coalesce(number, F.lit(0.0))
+    return F.when(F.isnan(found), F.lit(None if scoring else 0.0)).otherwise(F.coalesce(found, F.lit(0.0)))
 
 
 def _local_day(time: str, config: Config) -> Column:

@@ -129,7 +129,7 @@ class Scoring(Section):
     """Rows that the model scores at a time."""
     rank_by: str = "pctcvr"
     """What candidates are ranked by within their user, the highest first: an expression in Spark SQL of pctr, pcvr,
-    pctcvr, the features, as the samples have them or null where there is no number, and what passes through, such as
+    pctcvr, the features, as the samples have them or null where a log has no number, and what passes through, such as
     `pctcvr * price`."""
     top: Positive | None = None
     """How many candidates of a user are kept, the highest ranks; all of them where nothing is said."""
