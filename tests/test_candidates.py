@@ -75,7 +75,7 @@ def test_as_of_a_later_time_later_clicks_are_known(spark: SparkSession, config: 
 def test_unknown_users_and_items_are_there_with_absent_features(spark: SparkSession, config: Config) -> None:
     write_candidates(config, user_id=[1, 99_999], item_id=[88_888, 7])
     known, unknown = described(spark, config)
-    assert (known["item"], known["seller"], known["price"]) == (88_888, -1, None)
+    assert (known["item"], known["seller"], known["price"]) == (88_888, -1, 0.0)
     assert unknown["clicked_item"] == unknown["clicked_weight"] == []
     assert unknown["segment"] == -1
 
