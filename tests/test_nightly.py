@@ -106,6 +106,7 @@ def test_lists_are_those_of_samples_built_as_of_the_days_start(spark: SparkSessi
     assert sum(any(row[name] != plain[key][name] for name in lists) for key, row in found.items()) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_what_was_known_at_midnight(spark: SparkSession, tmp_path: Path) -> None:
     """A newcomer's day has no list; a click of midnight itself is of the day, one a microsecond before is not."""

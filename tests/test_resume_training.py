@@ -164,6 +164,7 @@ def test_a_run_that_was_trained_but_not_published_is_published(
     )
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_it_has_published_publishes_no_second_model(
     learning: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

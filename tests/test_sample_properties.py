@@ -150,6 +150,7 @@ def test_a_cap_drops_the_same_events_whatever_days_are_built(build: Build) -> No
     assert not differences({3: together[3]}, build(logs, DAYS[2:], shape))
 
 
+@pytest.mark.slow
 def test_a_copy_is_one_whatever_days_are_built(build: Build) -> None:
     """A click of the last minutes that no list of the day reaches, logged again half an hour later."""
     shape = Shape(seed=0, lists=("clicked",))
