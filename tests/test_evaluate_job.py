@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import typer.testing
 import yaml
-from pyspark.sql import SparkSession
 from sklearn.metrics import roc_auc_score
 
 from esmm import cli, gates, models, registry, schema, versions
@@ -19,6 +18,7 @@ from esmm.export import export, load
 from jobs import evaluate, roll_back
 from tests import synthetic
 from tests.conftest import small
+from tests.test_score_job import session as session  # a fixture: the jobs take the tests' session
 
 DAY = str(synthetic.DAY)
 DROP = "evaluation.gates.max_auc_drop={ctr: 0.0}"
@@ -58,12 +58,6 @@ def file(values: dict[str, Any], config: Config, tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
-
-
-@pytest.fixture(autouse=True)
-def session(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The jobs take the tests' session, and leave it to them."""
-    monkeypatch.setattr(SparkSession, "stop", lambda _: None)
 
 
 def without(values: dict[str, Any], left_out: str | None) -> Config:
