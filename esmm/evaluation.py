@@ -99,8 +99,9 @@ class _Sums(Additive):
 
 
 def days_before(spark: SparkSession, config: Config, day: dt.date) -> list[dt.date]:
-    """The published days before a day, from which popularity may be learnt."""
-    return [earlier for earlier in tables.samples(config, spark).days() if earlier < day]
+    """The published days before a day, from which popularity may be learnt: those that have samples."""
+    table = tables.samples(config, spark)
+    return [earlier for earlier in table.days() if earlier < day and table.manifest(earlier).rows]
 
 
 def held_out(spark: SparkSession, config: Config, days: Sequence[dt.date]) -> DataFrame:
@@ -145,7 +146,9 @@ def evaluate(
     try:
         rows = predictions
         if popularity_days:
-            rows = _with_popularity(spark, held_out(spark, config, popularity_days))
+            # Days of training, which may lack unclicked exposures: the others weigh for them.
+            earlier = spark.read.parquet(*tables.samples(config, spark).files(popularity_days))
+            rows = _with_popularity(spark, earlier)
             columns.append("popularity")
         if config.evaluation.truth is not None:
             rows = _with_truth(spark, rows, config.evaluation.truth)

@@ -20,7 +20,10 @@ AsOf = Annotated[
         "--as-of", help="What is known: everything before this local time; by default, the day's start."
     ),
 ]
-Version = Annotated[str | None, typer.Option("--model", help="The model's version; by default, the latest.")]
+Version = Annotated[
+    str | None,
+    typer.Option("--model", help="The model's version; by default, the champion, else the latest."),
+]
 
 
 def main(

@@ -203,7 +203,8 @@ def test_held_out_samples_are_those_of_the_days(spark: SparkSession, config: Con
 def test_the_days_before_are_the_published_ones(spark: SparkSession, config: Config) -> None:
     for day in (EARLIER[0], DAY):
         publish(config, day, drawn(5, 1))
-    assert days_before(spark, config, DAY) == [EARLIER[0]]
+    publish(config, EARLIER[1], drawn(5, 1).head(0))
+    assert days_before(spark, config, DAY) == [EARLIER[0]], "of an empty day there is nothing to learn"
     assert days_before(spark, config, EARLIER[0]) == []
 
 
@@ -222,6 +223,19 @@ def test_a_day_without_some_of_its_exposures_is_not_evaluated(spark: SparkSessio
         DataError, match=r"ds=2026-04-01: expected all exposures .*, found 25% of the unclicked ones"
     ):
         held_out(spark, config, [DAY])
+
+
+def test_popularity_is_learnt_from_days_without_some_of_their_exposures(
+    spark: SparkSession, config: Config
+) -> None:
+    config, rows = without_truth(config), drawn(50, 2)
+    found = []
+    for day, kept in zip(EARLIER, (0.25, 1.0), strict=True):
+        publish(config, day, rows, keep_unclicked=kept)
+        popularity = run(spark, config, as_predictions(spark, rows), [day]).popularity
+        assert popularity is not None
+        found.append(popularity.result())
+    assert found[0] == found[1]
 
 
 def test_no_rows_to_measure_is_an_error(spark: SparkSession, config: Config) -> None:
