@@ -29,9 +29,9 @@ from esmm.batching import cut, gathered
 from esmm.buffers import Arrays
 from esmm.epochs import Epoch
 from esmm.reader import Load, StoppedError, read_row_groups
+from esmm.row_cache import own_directory, pack, unpack
 from esmm.rowgroups import RowGroup
 from esmm.schema import Column
-from esmm.shards import own_directory, pack, unpack
 
 _BATCHES_AHEAD = 2
 

@@ -2,6 +2,7 @@
 
     write_atomically(fs, "build/demo/plan.json", data)    # readers see the old file or the new one
     create(fs, "build/demo/claim.json", data)             # FileExistsError for all but one
+    with locked(Path("/scratch/cache")): ...              # one process of this machine at a time
 
 What `create` promises depends on the storage. Local and network file systems, and memory, make the file in one
 exclusive step. S3, Google Cloud Storage and Azure refuse the second of two uploads (s3fs, gcsfs and adlfs send
@@ -11,7 +12,10 @@ succeed.
 """
 
 import contextlib
+import fcntl
+import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import fsspec
@@ -74,3 +78,14 @@ def remove(fs: fsspec.AbstractFileSystem, path: str, *, up_to: str) -> None:
                 if not directory.is_relative_to(up_to):
                     break
                 directory.rmdir()
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Be the only process of this machine that does so with a local directory, while the block runs."""
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)  # goes with the process, however it ends
+        yield
+    finally:
+        os.close(opened)

@@ -2,7 +2,7 @@
 
     raw_exposures, raw_clicks, raw_purchases   event_id, user_id, item_id, exposure_id, event_at, features,
                                                reject_reason, filed_on, original
-    raw_items, raw_users                       entity_id, valid_from (microseconds), features, reject_reason
+    raw_items, raw_users                       entity_id, valid_from (microseconds), features, reject_reason, original
 
 Ids become int64 by the rule of `contract_id`, times become microseconds since 1970-01-01 UTC, the columns
 that features come from are gathered in one struct under the features' names. A row that cannot be used

@@ -18,7 +18,7 @@ import pydantic
 from esmm import fitted, storage, versions
 from esmm.config import Config
 from esmm.files import write_atomically
-from esmm.metrics import Result as TaskResult
+from esmm.metrics import Result
 from esmm.plan import ReadingPlan
 
 _FILE = "finished.json"
@@ -30,7 +30,7 @@ _NOT_OF_A_RUN = (
 """Settings of `training` that a run may go on with when they are others."""
 
 
-class Result(TypedDict):
+class RunResult(TypedDict):
     """What a run came to; equal on all ranks."""
 
     version: str
@@ -42,9 +42,9 @@ class Result(TypedDict):
     """Samples that the plan holds, times the epochs that were trained: `samples`, where all have a weight."""
     losses: dict[str, float]
     """By task, the last epoch's mean."""
-    metrics: dict[str, TaskResult]
+    metrics: dict[str, Result]
     """By task, of the last epoch's samples, each predicted before it was learnt from."""
-    validation: dict[str, TaskResult] | None
+    validation: dict[str, Result] | None
     """By task, of the validation samples after the epoch whose model was kept."""
 
 
@@ -95,7 +95,7 @@ def give_up(root: str) -> None:
     _write(root, Finished(checkpoint=_newest(root)))
 
 
-def published(config: Config, run: str) -> Result | None:
+def published(config: Config, run: str) -> RunResult | None:
     """What a run came to that has published its model already, None where there is no such run or model."""
     root, models = checkpoints_of(config), versions.complete(config.scoring.models)
     done = finished(root)
@@ -112,14 +112,14 @@ def published(config: Config, run: str) -> Result | None:
     return None
 
 
-def result(models: str, version: str) -> Result:
+def result(models: str, version: str) -> RunResult:
     """What the manifest of a model states of its training."""
     facts = versions.manifest(models, version).facts
     keys = ("steps", "samples", "planned", "losses", "metrics", "validation")
-    return Result(version=version, **{key: facts[key] for key in keys})  # type: ignore[typeddict-item]
+    return RunResult(version=version, **{key: facts[key] for key in keys})  # type: ignore[typeddict-item]
 
 
-def told(result: Result) -> str:
+def told(result: RunResult) -> str:
     """What a run came to, in a line for a person."""
     missed = result["planned"] - result["samples"]
     if missed > 0:

@@ -1,7 +1,7 @@
 """Candidates to scores: the model's probabilities, as columns of a Spark DataFrame and as a published day.
 
     scored = with_predictions(rows, config, version)              # rows + pctr, pcvr, pctcvr (float)
-    scored = predictions_by_user(users, rows, config, version)    # the same, where users come beside their rows
+    scored = predictions_by_user(users, rows, config, version, ["user_id", "item_id"])    # users beside their rows
     score(spark, config, day, as_of, version)                     # candidates to the day's partition of the table
 
 TensorFlow is loaded where the rows are, inside the Python workers, once each: the driver and Spark's worker

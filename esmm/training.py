@@ -4,8 +4,8 @@
     result["version"]                                   # the model, published in config.scoring.models
 
 A run goes on by itself where an earlier one broke off, and one that has published its model is not done again
-(`esmm.runs` says when two are the same). Rank 0 alone reads and writes checkpoints; what they hold reaches the others
-as any update does, by Horovod.
+(`esmm.runs` says when two are the same). Rank 0 alone reads and writes checkpoints, but for the rows of
+tables that are spread over ranks, of which each has its own; what else they hold reaches the others by Horovod.
 """
 
 import datetime as dt
@@ -28,12 +28,11 @@ from esmm.errors import ConfigError, DataError
 from esmm.feeding import Fed, feed, reading
 from esmm.fitted import Fitted
 from esmm.layers.ways import holding
-from esmm.metrics import Metrics
-from esmm.metrics import Result as TaskResult
+from esmm.metrics import Metrics, Result
 from esmm.plan import ReadingPlan
 from esmm.progress import Progress, Totals
 from esmm.reader import Load
-from esmm.runs import Result
+from esmm.runs import RunResult
 from esmm.schedules import scheduled
 from esmm.step import Signals, Stepped, make_step
 from esmm.validation import LABELS, Validation, summed
@@ -50,7 +49,7 @@ def train(
     exchange: "Exchange",
     days: Sequence[dt.date] = (),
     validation: ReadingPlan | None = None,
-) -> Result:
+) -> RunResult:
     """Train the config's model on a plan's samples and, on rank 0, publish it.
 
     Args:
@@ -118,7 +117,7 @@ class _Run:
         self._saved_at = time.monotonic()
         self._progress = Progress(config, plan.rows) if exchange.rank == 0 else None
 
-    def train(self, days: Sequence[dt.date]) -> Result:
+    def train(self, days: Sequence[dt.date]) -> RunResult:
         try:
             state = self._start()
             while not state.is_over:
@@ -241,7 +240,7 @@ class _Run:
         self._save(state, Metrics(), version)
         return state
 
-    def _validated(self, state: State) -> dict[str, TaskResult] | None:
+    def _validated(self, state: State) -> dict[str, Result] | None:
         """Metrics of the validation samples, where there are any."""
         if self._validation is None:
             return None
@@ -260,7 +259,7 @@ class _Run:
         self._measured.vector.assign(measured.vector)
         self._checkpoints.save(state, version)
 
-    def _publish(self, state: State, days: Sequence[dt.date]) -> Result:
+    def _publish(self, state: State, days: Sequence[dt.date]) -> RunResult:
         """The last model, or the best one where training stopped for it."""
         outcome, epoch = state.last, state.position.epoch
         if state.best:

@@ -9,15 +9,12 @@ leaves no version. Checkpoints and models are kept like this; nothing of a versi
 """
 
 import datetime as dt
-import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,7 +23,7 @@ import pydantic
 
 from esmm import storage
 from esmm.errors import DataError
-from esmm.files import write_atomically
+from esmm.files import locked, write_atomically
 
 _MANIFEST = "manifest.json"
 
@@ -148,13 +145,14 @@ def fetch(root: str, version: str, cache: Path | None = None) -> Path:
         _check(directory, expected, where)
         return directory
     directory = (cache or _own_cache()) / f"{version}-{expected.sha256[:16]}"
-    with _alone(directory.parent):
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with locked(directory.parent):
         if not directory.is_dir():
             _download(fs, f"{path}/{version}", expected, directory)
     if _is_whole(directory, expected):
         return directory
     # It may have changed where it lies, which nobody would find to remove it; or another process is at this, too.
-    with _alone(directory.parent):
+    with locked(directory.parent):
         if not _is_whole(directory, expected):
             _download(fs, f"{path}/{version}", expected, directory)
             _check(directory, expected, where)
@@ -184,18 +182,6 @@ def _is_whole(directory: Path, expected: Manifest) -> bool:
     except DataError:
         return False
     return True
-
-
-@contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    """Be the only process that puts something into the cache, while the block runs."""
-    cache.mkdir(parents=True, exist_ok=True)
-    opened = os.open(cache, os.O_RDONLY)
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX)  # goes with the process, however it ends
-        yield
-    finally:
-        os.close(opened)
 
 
 def _download(fs: fsspec.AbstractFileSystem, source: str, expected: Manifest, target: Path) -> None:

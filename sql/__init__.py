@@ -1,1 +1,4 @@
-"""The statements, one a file, in the order in which `esmm.samples` runs them; a package so that they ship in a zip."""
+"""The statements, one a file, numbered along the flow from logs to scores; `esmm.samples` draws how they hang together.
+
+A package so that they ship in a zip.
+"""

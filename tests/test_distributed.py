@@ -20,7 +20,7 @@ from esmm.distributed.launch import Work
 from esmm.errors import ConfigError, DataError, RankLostError
 from esmm.layers.ways import WAYS
 from esmm.plan import make_plan
-from esmm.runs import Result
+from esmm.runs import RunResult
 from tests import plain, ranks, synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,7 +113,7 @@ def with_ranks(config: Config, ranks: int, **training: object) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update=update)})
 
 
-def run_on_spark(spark: SparkSession, config: Config) -> Result:
+def run_on_spark(spark: SparkSession, config: Config) -> RunResult:
     plan = make_plan(config.samples.table, None, schema.training_columns(config))
     validation = plan if config.training.calibrate else None
     return spark_ranks.run(spark.sparkContext, config, lambda: Work(plan, [synthetic.DAY], validation))

@@ -16,7 +16,7 @@ from esmm.export import load
 from esmm.padding import to_array
 from esmm.plan import make_plan
 from esmm.publish import Table
-from esmm.runs import Result, checkpoints_of
+from esmm.runs import RunResult, checkpoints_of
 from esmm.training import train
 from tests import kinds, synthetic
 from tests.test_candidates import write_candidates
@@ -31,7 +31,7 @@ def config(values: dict[str, Any]) -> Config:
     return parse(kinds.with_every_kind(values))
 
 
-def run(config: Config) -> Result:
+def run(config: Config) -> RunResult:
     plan = make_plan(config.samples.table, None, schema.training_columns(config))
     return train(config, plan, Alone(), [synthetic.DAY])
 

@@ -26,7 +26,7 @@ from esmm.distributed.launch import Work
 from esmm.distributed.restarts import restarting
 from esmm.errors import DataError, RankLostError, StorageError
 from esmm.plan import make_plan
-from esmm.runs import Result
+from esmm.runs import RunResult
 from tests import synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -138,7 +138,7 @@ def struck(
                 process.kill()
 
 
-def run_on_spark(spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch) -> Result:
+def run_on_spark(spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch) -> RunResult:
     monkeypatch.setenv("ESMM_TEST", config.training.directory)
     plan = make_plan(config.samples.table, None, schema.training_columns(config))
     return spark_ranks.run(spark.sparkContext, config, lambda: Work(plan))

@@ -15,7 +15,7 @@ from esmm.distributed.exchange import Alone
 from esmm.errors import ConfigError, DataError
 from esmm.metrics import Metrics
 from esmm.plan import ReadingPlan, make_plan
-from esmm.runs import Result, checkpoints_of, give_up
+from esmm.runs import RunResult, checkpoints_of, give_up
 from esmm.schedules import scheduled
 from esmm.step import Stepped
 from esmm.training import train
@@ -38,7 +38,7 @@ def learning(config: Config) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update=update), "model": model})
 
 
-def run(config: Config, validation: bool = False, **options: Any) -> Result:
+def run(config: Config, validation: bool = False, **options: Any) -> RunResult:
     plan = make_plan(config.samples.table, [synthetic.DAY], schema.training_columns(config))
     return train(config, plan, Alone(), [synthetic.DAY], plan if validation else None, **options)
 
@@ -64,7 +64,7 @@ def elsewhere(config: Config) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update=update)})
 
 
-def predictions(config: Config, result: Result) -> dict[str, np.ndarray]:
+def predictions(config: Config, result: RunResult) -> dict[str, np.ndarray]:
     return export.load(config.scoring.models, result["version"])(synthetic.columns(config, 50))
 
 
@@ -122,7 +122,7 @@ def learnt(config: Config) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in names if name.startswith(("model/", "optimizer/"))}
 
 
-def compare(found: Result, expected: Result) -> None:
+def compare(found: RunResult, expected: RunResult) -> None:
     """Two results tell the same."""
     assert (found["steps"], found["samples"], found["planned"]) == (
         expected["steps"], expected["samples"], expected["planned"],

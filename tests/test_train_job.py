@@ -52,7 +52,7 @@ def test_one_process_trains_on_a_plan(file: Path, tmp_path: Path) -> None:
     (290, "10 more than planned (repeated)"),
 ])  # fmt: skip
 def test_the_last_line_says_what_is_known_of_the_samples(planned: int, balance: str) -> None:
-    result = runs.Result(
+    result = runs.RunResult(
         version="v", steps=6, samples=300, planned=planned, losses={}, metrics={}, validation=None
     )
     assert runs.told(result) == f"model v: 300 samples in 6 steps, {balance}"

@@ -21,7 +21,7 @@ from esmm.layers.tables import Batch, Rows
 from esmm.layers.ways import merged
 from esmm.plan import make_plan
 from esmm.progress import NOTHING, Totals
-from esmm.runs import Result, checkpoints_of, give_up
+from esmm.runs import RunResult, checkpoints_of, give_up
 from esmm.step import NO_SIGNALS, make_step
 from esmm.training import train
 from tests import plain, synthetic
@@ -31,7 +31,7 @@ def changed(config: Config, **training: Any) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update=training)})
 
 
-def run(config: Config) -> Result:
+def run(config: Config) -> RunResult:
     plan = make_plan(config.samples.table, None, schema.training_columns(config))
     return train(config, plan, Alone(), [synthetic.DAY])
 

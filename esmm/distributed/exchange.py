@@ -6,7 +6,7 @@
     exchange.all_to_all([7, 2, 4], [1, 2])           # 7 for rank 0, the others for rank 1
 
 Of sums and of what is gathered every rank gets the same bits, so that equal ranks stay equal. What ranks make of these
-is up to `esmm.step` and, for tables, `esmm.distributed.ways`.
+is up to `esmm.step` and, for tables, `esmm.layers.ways`.
 """
 
 import itertools

@@ -27,7 +27,7 @@ from esmm.errors import ConfigError, JobError, RankLostError
 from esmm.plan import ReadingPlan
 
 if TYPE_CHECKING:
-    from esmm.runs import Result
+    from esmm.runs import RunResult
 
 log = structlog.get_logger()
 
@@ -67,7 +67,7 @@ def under_spark_submit() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def in_this_process(config: Config, make_work: Callable[[], Work]) -> "Result | None":
+def in_this_process(config: Config, make_work: Callable[[], Work]) -> "RunResult | None":
     """Train as the rank of horovodrun that this process is, or else alone.
 
     `make_work` is called on rank 0 alone, whose work, or error, all ranks get. Returns the result on rank 0, None on
@@ -131,7 +131,7 @@ def _command_of_a_rank() -> list[str]:
     return kept
 
 
-def _as_rank(config: Config, make_work: Callable[[], Work]) -> "Result | None":
+def _as_rank(config: Config, make_work: Callable[[], Work]) -> "RunResult | None":
     from esmm.distributed.joining import joined
     from esmm.training import train
 

@@ -33,7 +33,7 @@ from esmm.distributed.supervised import supervised
 from esmm.errors import ConfigError, DataError, JobError, RankLostError
 
 if TYPE_CHECKING:
-    from esmm.runs import Result
+    from esmm.runs import RunResult
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ _HANDED_ON = ("TF_", "HOROVOD_", "ESMM_", "OMP_")
 """Environment variables of the driver that ranks get too, by their beginnings."""
 
 
-def run(spark: SparkContext, config: Config, make_work: Callable[[], Work]) -> "Result":
+def run(spark: SparkContext, config: Config, make_work: Callable[[], Work]) -> "RunResult":
     """Train with `training.ranks` ranks, each a process started by a Spark task; their lines come out here.
 
     `make_work` is called once it is known that there are not too few slots for ever.
@@ -56,13 +56,13 @@ def run(spark: SparkContext, config: Config, make_work: Callable[[], Work]) -> "
         _check_slots(spark, config.training.ranks)  # of which no more will come
     work = make_work()
 
-    def attempt(ranks: int, restart: int) -> "Result":
+    def attempt(ranks: int, restart: int) -> "RunResult":
         return _attempt(spark, config, ranks, restart, work)
 
     return restarting(attempt, config.training, lambda: _slots(spark))
 
 
-def _attempt(spark: SparkContext, config: Config, ranks: int, restart: int, work: Work) -> "Result":
+def _attempt(spark: SparkContext, config: Config, ranks: int, restart: int, work: Work) -> "RunResult":
     timeout = config.training.start_timeout
     limits, host = Limits.of(config.training.failure), spark.getConf().get("spark.driver.host")
     with Monitor(limits, host, ranks) as monitor:
@@ -70,7 +70,7 @@ def _attempt(spark: SparkContext, config: Config, ranks: int, restart: int, work
             config.model_dump_json(), work.to_json(), json.dumps(config.storage), monitor.address.model_dump_json(),
         )  # fmt: skip
 
-        def launch() -> "Sequence[Result | JobError]":
+        def launch() -> "Sequence[RunResult | JobError]":
             return horovod.spark.run(
                 _rank_function(_places_of_code(spark)),
                 arguments,
@@ -119,7 +119,9 @@ def _explained(error: Exception, config: Config) -> JobError | None:
     return None
 
 
-def run_rank(config_json: str, work_json: str, storage_json: str, monitor_json: str) -> "Result | JobError":
+def run_rank(
+    config_json: str, work_json: str, storage_json: str, monitor_json: str
+) -> "RunResult | JobError":
     """One of Spark's ranks, in a process of its own. A JobError is returned: raised, it would become text."""
     from esmm.distributed.joining import joined
     from esmm.training import train
@@ -137,7 +139,7 @@ def run_rank(config_json: str, work_json: str, storage_json: str, monitor_json: 
         return error
 
 
-def _rank_function(places: list[str]) -> Callable[..., "Result | JobError"]:
+def _rank_function(places: list[str]) -> Callable[..., "RunResult | JobError"]:
     """`run_rank`, as a function that a process can unpickle before it finds this project's code.
 
     It is defined in here, so that it is pickled by value; Spark's --py-files are known to Spark's own
@@ -192,7 +194,7 @@ def _warn_of_secrets(spark: SparkContext) -> None:
         )
 
 
-def first_result(outcomes: "Sequence[Result | JobError]") -> "Result":
+def first_result(outcomes: "Sequence[RunResult | JobError]") -> "RunResult":
     """Rank 0's result, or the error that the others' followed from."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, JobError)]
     for error in sorted(errors, key=lambda error: isinstance(error, RankLostError)):

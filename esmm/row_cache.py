@@ -9,7 +9,6 @@ it needs to be versioned; those of processes that were killed are removed by the
 """
 
 import fcntl
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 
 from esmm.buffers import Arrays
 from esmm.errors import ConfigError
+from esmm.files import locked
 from esmm.schema import Column
 
 _PREFIX = "esmm-rows-"
@@ -32,7 +32,7 @@ def own_directory(parent: Path) -> Iterator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         # One process at a time: between its making and its locking, a directory looks like a dead process's.
-        with _alone_in(parent):
+        with locked(parent):
             _remove_dead(parent)
             directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
             lock = (directory / "lock").open("w")
@@ -65,16 +65,6 @@ def unpack(data: bytes, columns: Sequence[Column]) -> Arrays:
         arrays[column.name] = array
         at += array.nbytes + -array.nbytes % _ALIGNED
     return arrays
-
-
-@contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    opened = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(opened)
 
 
 def _remove_dead(parent: Path) -> None:

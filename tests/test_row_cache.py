@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esmm.errors import ConfigError
-from esmm.shards import own_directory, pack, unpack
+from esmm.row_cache import own_directory, pack, unpack
 from tests.sample_files import COLUMNS, expected
 
 
@@ -41,7 +41,7 @@ def test_the_directory_is_ones_own_and_goes(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_removed_and_what_another_uses_is_not(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, signal, sys\n"
-        "from esmm.shards import own_directory\n"
+        "from esmm.row_cache import own_directory\n"
         "with own_directory(pathlib.Path(sys.argv[1])) as directory:\n"
         "    (directory / 'rows').write_text('x')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
