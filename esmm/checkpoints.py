@@ -26,6 +26,7 @@ from esmm import versions
 from esmm.epochs import Position
 from esmm.errors import DataError
 from esmm.metrics import Result
+from esmm.progress import Totals
 from esmm.runs import finished
 from esmm.spread import NOTHING, Spread
 
@@ -77,10 +78,8 @@ class State(pydantic.BaseModel):
     """Where in the reading plan."""
     samples: int = 0
     """Samples used so far, repeated epochs included."""
-    epoch_losses: dict[str, float] = {}
-    """By task, the sum by weight over the steps of the epoch that is not over yet."""
-    epoch_weight: float = 0.0
-    epoch_samples: int = 0
+    totals: Totals = Totals({}, 0.0, 0)
+    """Of the steps of the epoch that is not over yet."""
     best: Best | None = None
     stale: int = 0
     """Epochs since the best one."""
@@ -90,6 +89,18 @@ class State(pydantic.BaseModel):
     """Whether the last epoch was measured on the validation samples, where there are any."""
     last: Outcome = Outcome()
     """Of the last epoch that is over."""
+
+    def within_epoch(self, step: int, position: Position, totals: Totals) -> "State":
+        """After a step, of which there are more in the epoch."""
+        samples = self.samples - self.totals.samples + totals.samples
+        return self.model_copy(
+            update={"step": step, "position": position, "samples": samples, "totals": totals}
+        )
+
+    def after_epoch(self, step: int, totals: Totals, outcome: Outcome) -> "State":
+        """After an epoch's last step; what it has come to has yet to be judged."""
+        state = self.within_epoch(step, Position(epoch=self.position.epoch + 1), totals)
+        return state.model_copy(update={"totals": Totals({}, 0.0, 0), "last": outcome, "is_judged": False})
 
 
 class Checkpoints:

@@ -2,7 +2,7 @@
 
     rows ─ each to a file of its day, by a seeded hash of the exposure's id ─ sorted by it ─▶ one file a task and day
 
-The order of a day's rows hangs on the seed alone, and so does the file a row goes to: files of a day differ in
+The order of a day's rows depends on the seed alone, and so does the file a row goes to: files of a day differ in
 size by chance alone (of 65 536 rows, by 256 or so), and are the same whatever days are written with it. A file's
 row groups have samples.rows_per_group rows each;
 the last takes what is left, half as many to one and a half times as many.

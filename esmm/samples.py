@@ -104,7 +104,7 @@ class _Run:
         """Build days with one pass over their logs; nothing is left of what is not published."""
         immature = maturity.immature_days(self.config, period, self.logs, self.logs_until)
         views.register_events(self.spark, self.config, self.logs, period.starts_at, period.ends_at)
-        # Read for the counts, for labels, and for lists and statistics: events are dear to make.
+        # Read for the counts, for labels, and for lists and statistics: events are costly to make.
         credited = _credited_events(self.spark, self.config, self.logs).persist()
         try:
             for view in ("credited_events", "events"):

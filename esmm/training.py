@@ -157,8 +157,7 @@ class _Run:
     def _epoch(self, state: State) -> State:
         """Train on what is left of an epoch; the state after it, which has yet to be judged."""
         epoch, exchange = self._reads(state.position), self._exchange
-        before = state.samples - state.epoch_samples
-        totals = Totals(state.epoch_losses, state.epoch_weight, state.epoch_samples)
+        totals = state.totals
         # What all ranks measured before a checkpoint counts once.
         measured = (
             Metrics(self._measured.vector.numpy()) if exchange.rank == 0 and totals.samples else Metrics()
@@ -185,19 +184,12 @@ class _Run:
                 if told.checkpoint and taken < epoch.steps:
                     # The sums so far count on rank 0 from here on.
                     measured = summed(measured, exchange)
-                    here = state.model_copy(update={
-                        "step": number, "position": epoch.after(taken), "samples": before + totals.samples,
-                        "epoch_losses": totals.losses, "epoch_weight": totals.weight, "epoch_samples": totals.samples,
-                    })  # fmt: skip
-                    self._save(here, measured)
+                    self._save(state.within_epoch(number, epoch.after(taken), totals), measured)
                     measured = measured if exchange.rank == 0 else Metrics()
         outcome = Outcome(losses=totals.means, metrics=summed(measured, exchange).result())
         if self._progress:
             self._progress.epoch(number, epoch.number + 1, outcome.losses, outcome.metrics)
-        return state.model_copy(update={
-            "step": number, "position": Position(epoch=epoch.number + 1), "samples": before + totals.samples,
-            "epoch_losses": {}, "epoch_weight": 0.0, "epoch_samples": 0, "last": outcome, "is_judged": False,
-        })  # fmt: skip
+        return state.after_epoch(number, totals, outcome)
 
     def _take(self, number: int, fed: Fed) -> tuple[Stepped, Totals]:
         """One step; raises, on all ranks at once, what keeps one of them from it."""

@@ -73,7 +73,7 @@ def reach(config: Config, kind: str, starts_at: int, ends_at: int) -> tuple[int,
 
     Behaviour back to the longest look-back, causes back to both windows before the start (or the effects of the
     first hours would look like orphans), and effects up to both windows after the end. Two days more before all
-    that: whether an event is a copy, or over the cap, hangs on what came before it on its day or the day before.
+    that: whether an event is a copy, or over the cap, depends on what came before it on its day or the day before.
     """
     attribution = required(config.attribution, "attribution")
     windows = micros(attribution.click_window + attribution.purchase_window)

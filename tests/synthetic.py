@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +50,11 @@ def columns(config: Config, rows: int, seed: int = 0, ids: int = 50) -> dict[str
     found["weight"] = np.ones(rows, np.float32)
     found |= {key.name: np.arange(rows) for key in schema.KEYS}
     return {column.name: found[column.name] for column in schema.sample_columns(config)}
+
+
+def with_training(config: Config, **training: Any) -> Config:
+    """The config with other settings of training."""
+    return config.model_copy(update={"training": config.training.model_copy(update=training)})
 
 
 def tensors(batch: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:

@@ -11,6 +11,7 @@ from esmm import versions
 from esmm.checkpoints import Best, Checkpoints, State
 from esmm.epochs import Leg, Position
 from esmm.errors import DataError
+from esmm.progress import Totals
 from esmm.runs import finish, finished, give_up
 
 
@@ -42,7 +43,7 @@ def test_a_run_goes_on_from_its_newest_checkpoint(root: str) -> None:
         run="a",
         step=7,
         position=position,
-        epoch_losses={"ctr": 0.1},
+        totals=Totals({"ctr": 0.1}, 7.0, 9),
         best=Best(epoch=1, score=0.5, checkpoint="c"),
     )
     kept.save(state)

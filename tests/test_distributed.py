@@ -109,8 +109,7 @@ def check_exchanges(directory: Path) -> None:
 
 
 def with_ranks(config: Config, ranks: int, **training: object) -> Config:
-    update = {"ranks": ranks, "batch_size": 50, **training}
-    return config.model_copy(update={"training": config.training.model_copy(update=update)})
+    return synthetic.with_training(config, **{"ranks": ranks, "batch_size": 50, **training})
 
 
 def run_on_spark(spark: SparkSession, config: Config) -> RunResult:

@@ -40,9 +40,7 @@ def run(config: Config) -> RunResult:
 def test_a_run_goes_on_with_what_it_learnt_before_it_began(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config.model_copy(
-        update={"training": config.training.model_copy(update={"checkpoints": Checkpoints(every_steps=3)})}
-    )
+    config = synthetic.with_training(config, checkpoints=Checkpoints(every_steps=3))
     synthetic.publish(config, [130, 70, 99])
     expected = run(elsewhere(config))
     run_killed_at(8, config, monkeypatch)

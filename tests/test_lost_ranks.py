@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -77,7 +77,7 @@ def long(config: Config) -> Config:
 
 def with_restarts(config: Config, restarts: int) -> Config:
     failure = config.training.failure.model_copy(update={"max_restarts": restarts})
-    return config.model_copy(update={"training": config.training.model_copy(update={"failure": failure})})
+    return synthetic.with_training(config, failure=failure)
 
 
 def rank_process(rank: int, config: Config) -> psutil.Process | None:
@@ -101,16 +101,23 @@ def what_runs(rank: psutil.Process) -> list[psutil.Process]:
     return parents[: is_worker.index(True) + 1]
 
 
+class Blow(NamedTuple):
+    """A rank's process, and when it was struck."""
+
+    process: psutil.Process
+    at: float
+
+
 @contextlib.contextmanager
 def struck(
     config: Config, rank: int, blow: signal.Signals, *, at_once: bool = False, host: bool = False
-) -> Iterator[list[Any]]:
-    """Strike a rank as soon as there is a new checkpoint, or its process; that and the time of it, once it is done.
+) -> Iterator[list[Blow]]:
+    """Strike a rank as soon as there is a new checkpoint, or its process; a list of the one blow, once it is done.
 
     With `host`, also what there is of its host.
     """
     root = f"{config.training.directory}/checkpoints"
-    done: list[Any] = []
+    done: list[Blow] = []
     before = versions.complete(root)[-1:]
     victims: list[psutil.Process] = []
     given_up = threading.Event()
@@ -123,7 +130,7 @@ def struck(
                 victims.extend([process, *(what_runs(process) if host else [])])
                 for each in victims:
                     each.send_signal(blow)
-                done.extend([process, time.monotonic()])
+                done.append(Blow(process, time.monotonic()))
                 return
 
     thread = threading.Thread(target=strike)
@@ -164,40 +171,33 @@ def test_a_killed_rank_is_named_and_the_run_goes_on_from_its_checkpoint(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rank", "where", "named", "seconds"),
+    [
+        (0, {}, rf"^rank 0 on {HOST}: .* found no sign of life for 12 s, in step", 24 + 15),
+        # Before it meets the others; the seconds hold what the other one takes to start, too.
+        (1, {"at_once": True}, r"^rank 1: .* found no first sign of life for 12 s", 60),
+        # Nothing there answers Horovod's launcher, which waits for ever.
+        (1, {"host": True}, rf"^rank 1 on {HOST}: .* found no sign of life for 12 s", 24 + 15),
+    ],
+    ids=["training", "starting", "with its host"],
+)
 def test_a_frozen_rank_ends_the_run_in_time_and_is_named(
-    spark: SparkSession, long: Config, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession,
+    long: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    rank: int,
+    where: dict[str, bool],
+    named: str,
+    seconds: float,
 ) -> None:
-    with struck(long, 0, signal.SIGSTOP) as done:
-        with pytest.raises(
-            RankLostError, match=rf"^rank 0 on {HOST}: .* found no sign of life for 12 s, in step"
-        ):
+    with struck(long, rank, signal.SIGSTOP, **where) as done:
+        with pytest.raises(RankLostError, match=named):
             run_on_spark(spark, long, monkeypatch)
-        process, since = done
-        assert time.monotonic() - since < 24 + 15  # and what Horovod takes to end its processes
-        assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-
-@pytest.mark.slow
-def test_a_rank_that_freezes_before_it_meets_the_others_is_named(
-    spark: SparkSession, long: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with struck(long, 1, signal.SIGSTOP, at_once=True) as done:
-        with pytest.raises(RankLostError, match=r"^rank 1: .* found no first sign of life for 12 s"):
-            run_on_spark(spark, long, monkeypatch)
-        _, since = done
-        assert time.monotonic() - since < 60  # what the other one takes to start, too
-
-
-@pytest.mark.slow
-def test_a_frozen_host_ends_the_run_in_time_too(
-    spark: SparkSession, long: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing there answers Horovod's launcher, which waits for ever."""
-    with struck(long, 1, signal.SIGSTOP, host=True) as done:
-        with pytest.raises(RankLostError, match=rf"^rank 1 on {HOST}: .* found no sign of life for 12 s"):
-            run_on_spark(spark, long, monkeypatch)
-        _, since = done
-        assert time.monotonic() - since < 24 + 15
+        [blow] = done
+        assert time.monotonic() - blow.at < seconds  # and what Horovod takes to end its processes
+        if not where:
+            assert not blow.process.is_running() or blow.process.status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.slow
@@ -250,8 +250,7 @@ def test_the_launcher_of_horovodrun_starts_again_too(long: Config, tmp_path: Pat
     assert f"{60 * 240} samples in" in output
     assert "0 dropped, 0 repeated" in output
 
-    moved = {"directory": f"{long.training.directory}-elsewhere"}
-    untouched = long.model_copy(update={"training": long.training.model_copy(update=moved)})
+    untouched = synthetic.with_training(long, directory=f"{long.training.directory}-elsewhere")
     process = job(untouched, tmp_path, arguments=["--hosts", "localhost:2"])
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
@@ -269,8 +268,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_exit_code_1(
 ) -> None:
     """The step is named, the checkpoint before it stays, and no other try is made."""
     optimizer = Optimizer(learning_rate=1e35, schedule="constant")
-    update = {"optimizer": optimizer, "checkpoints": Checkpoints(every_steps=1)}
-    config = with_restarts(long.model_copy(update={"training": long.training.model_copy(update=update)}), 2)
+    config = synthetic.with_training(long, optimizer=optimizer, checkpoints=Checkpoints(every_steps=1))
+    config = with_restarts(config, 2)
     process = job(config, tmp_path, arguments=launcher)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 1, output
@@ -295,7 +294,7 @@ def test_under_a_horovodrun_of_ones_own_the_lost_rank_is_named(
         process = job(long, tmp_path, *launcher)
         output, _ = process.communicate(timeout=200)
         assert done, output
-        assert time.monotonic() - done[1] < 24 + 15
+        assert time.monotonic() - done[0].at < 24 + 15
     assert process.returncode != 0
     # Who keeps the monitor is named by its rank alone.
     named = "rank 0" if rank == 0 else f"rank {rank} on {HOST}"
@@ -307,7 +306,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(long: Config, tmp_path: Path
     """From 2 to 1 to 3; that each remaining row is then read once, tests/test_resume_reading.py shows."""
     samples = 0
     for ranks, hosts in ((2, "localhost:2"), (1, "localhost:1")):
-        config = long.model_copy(update={"training": long.training.model_copy(update={"ranks": ranks})})
+        config = synthetic.with_training(long, ranks=ranks)
         with struck(config, 0, signal.SIGKILL) as done:
             process = job(config, tmp_path, arguments=["--hosts", hosts])
             process.communicate(timeout=200)
@@ -317,7 +316,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(long: Config, tmp_path: Path
         now = int(versions.manifest(root, versions.complete(root)[-1]).facts["samples"])
         assert now > samples
         samples = now
-    config = long.model_copy(update={"training": long.training.model_copy(update={"ranks": 3})})
+    config = synthetic.with_training(long, ranks=3)
     process = job(config, tmp_path, arguments=["--hosts", "localhost:3"])
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output

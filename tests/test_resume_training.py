@@ -60,8 +60,7 @@ def run_killed_at(step: int, config: Config, monkeypatch: pytest.MonkeyPatch, **
 
 
 def elsewhere(config: Config) -> Config:
-    update = {"directory": f"{config.training.directory}-elsewhere"}
-    return config.model_copy(update={"training": config.training.model_copy(update=update)})
+    return synthetic.with_training(config, directory=f"{config.training.directory}-elsewhere")
 
 
 def predictions(config: Config, result: RunResult) -> dict[str, np.ndarray]:
@@ -169,7 +168,7 @@ def test_a_run_killed_after_it_has_published_publishes_no_second_model(
     learning: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It could not note that it was over. Given up, it is trained anew all the same."""
-    config = with_training(learning, epochs=1)
+    config = synthetic.with_training(learning, epochs=1)
     with monkeypatch.context() as patched:
         patched.setattr(runs, "finish", lambda *_, **__: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
@@ -196,7 +195,7 @@ def test_fresh_begins_anew_and_so_does_another_config(
 
 def changed_rate(config: Config) -> Config:
     optimizer = config.training.optimizer.model_copy(update={"learning_rate": 0.02})
-    return config.model_copy(update={"training": config.training.model_copy(update={"optimizer": optimizer})})
+    return synthetic.with_training(config, optimizer=optimizer)
 
 
 @pytest.mark.slow
@@ -212,7 +211,7 @@ def test_another_batch_size_takes_what_is_left_once(
 
     monkeypatch.setattr(training, "scheduled", spied)
     run_killed_at(17, learning, monkeypatch)
-    larger = learning.model_copy(update={"training": learning.training.model_copy(update={"batch_size": 70})})
+    larger = synthetic.with_training(learning, batch_size=70)
     found = run(larger)
     # 15 steps of 30, then 149 or so rows of the second epoch and 299 of the third in batches of up to 70.
     assert (found["steps"], found["samples"], found["planned"]) == (15 + 3 + 5, 3 * 299, 3 * 299)
@@ -222,9 +221,7 @@ def test_another_batch_size_takes_what_is_left_once(
 
 def test_checkpoints_come_by_time_too(learning: Config) -> None:
     often = Checkpoints.model_validate({"every": "0.000001s", "keep": 100})
-    config = learning.model_copy(
-        update={"training": learning.training.model_copy(update={"checkpoints": often})}
-    )
+    config = synthetic.with_training(learning, checkpoints=often)
     run(config)
     assert len(versions.complete(f"{config.training.directory}/checkpoints")) == 30
 
@@ -234,15 +231,13 @@ def test_the_best_epochs_model_is_the_one_that_is_published(learning: Config) ->
     """A rate that destroys what the first epoch has learnt."""
     optimizer = Optimizer(name="adam", learning_rate=0.02, schedule="constant")
     one = {"epochs": 1, "optimizer": optimizer}
-    expected = run(
-        elsewhere(learning.model_copy(update={"training": learning.training.model_copy(update=one)}))
-    )
+    expected = run(elsewhere(synthetic.with_training(learning, **one)))
     settings = {
         "epochs": 3, "optimizer": optimizer,
         # Nothing improves by as much as this, after the first.
         "early_stopping": EarlyStopping(metric="ctr.log_loss", patience=1, min_change=1.0),
     }  # fmt: skip
-    config = learning.model_copy(update={"training": learning.training.model_copy(update=settings)})
+    config = synthetic.with_training(learning, **settings)
     found = run(config, validation=True)
     assert (found["steps"], found["planned"]) == (20, 2 * 299)
     np.testing.assert_allclose(
@@ -255,7 +250,7 @@ def test_the_best_epochs_model_is_the_one_that_is_published(learning: Config) ->
 
 @pytest.mark.slow
 def test_validation_measures_the_model_as_it_is_exported(learning: Config) -> None:
-    config = learning.model_copy(update={"training": learning.training.model_copy(update={"epochs": 1})})
+    config = synthetic.with_training(learning, epochs=1)
     found = run(config, validation=True)
     expected = Metrics()
     for number, rows in enumerate([130, 70, 99]):
@@ -267,23 +262,19 @@ def test_validation_measures_the_model_as_it_is_exported(learning: Config) -> No
         assert found["validation"][task] == pytest.approx(metrics, rel=1e-5)
 
 
-def with_training(config: Config, **update: Any) -> Config:
-    return config.model_copy(update={"training": config.training.model_copy(update=update)})
-
-
 @SLOW
 def test_the_published_model_is_calibrated_on_the_validation_samples(
     learning: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That of the best epoch, the first of two; after a failure in between, too."""
     stopping = EarlyStopping(metric="ctr.log_loss", min_change=1.0)
-    config = with_training(learning, calibrate=True, early_stopping=stopping)
+    config = synthetic.with_training(learning, calibrate=True, early_stopping=stopping)
     with monkeypatch.context() as patched:
         patched.setattr(delivery, "export", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             run(config, validation=True)
     facts = export.load(config.scoring.models, run(config, validation=True)["version"]).facts
-    raw = run(with_training(elsewhere(learning), early_stopping=stopping), validation=True)
+    raw = run(synthetic.with_training(elsewhere(learning), early_stopping=stopping), validation=True)
 
     assert facts["epoch"] == 1
     stated = facts["calibration"]
@@ -307,7 +298,7 @@ def test_the_published_model_is_calibrated_on_the_validation_samples(
 
 @pytest.mark.parametrize("key", ["early_stopping", "calibrate"])
 def test_what_takes_samples_to_validate_on_says_so(learning: Config, key: str) -> None:
-    config = with_training(learning, **{key: EarlyStopping() if key == "early_stopping" else True})
+    config = synthetic.with_training(learning, **{key: EarlyStopping() if key == "early_stopping" else True})
     with pytest.raises(ConfigError, match=rf"^training\.{key}: expected samples to validate on"):
         run(config)
 
@@ -320,7 +311,7 @@ def test_samples_without_a_purchase_cannot_calibrate(
     monkeypatch.setattr(Metrics, "update", lambda self, click, purchase, *rest, **predictions: counted(
         self, click, np.zeros(len(purchase)), *rest, **predictions))  # fmt: skip
     with pytest.raises(DataError, match=r"^validation samples: .* without purchases .*, found a rate of 0"):
-        run(with_training(learning, calibrate=True, checkpoints=Checkpoints()), validation=True)
+        run(synthetic.with_training(learning, calibrate=True, checkpoints=Checkpoints()), validation=True)
     assert [state["step"] for state in kept(learning)] == [10]
 
 
@@ -333,7 +324,7 @@ def kept(config: Config) -> list[dict[str, Any]]:
 def test_a_run_killed_while_it_validates_has_kept_the_epoch(
     learning: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = with_training(learning, epochs=1, checkpoints=Checkpoints())
+    config = synthetic.with_training(learning, epochs=1, checkpoints=Checkpoints())
 
     def killed(*_: Any) -> None:
         raise Killed
@@ -354,7 +345,7 @@ def test_a_run_killed_while_it_validates_has_kept_the_epoch(
 @pytest.mark.slow
 def test_samples_to_validate_on_that_cannot_be_read_are_one_error(learning: Config) -> None:
     """The epoch before it is not lost: once they can be read, the run goes on with them."""
-    config = learning.model_copy(update={"training": learning.training.model_copy(update={"epochs": 1})})
+    config = synthetic.with_training(learning, epochs=1)
     plan = make_plan(config.samples.table, [synthetic.DAY], schema.training_columns(config))
     [file] = Path(config.samples.table).rglob("part-1.parquet")
     file.rename(file.with_suffix(".away"))

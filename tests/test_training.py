@@ -27,10 +27,6 @@ from esmm.training import train
 from tests import plain, synthetic
 
 
-def changed(config: Config, **training: Any) -> Config:
-    return config.model_copy(update={"training": config.training.model_copy(update=training)})
-
-
 def run(config: Config) -> RunResult:
     plan = make_plan(config.samples.table, None, schema.training_columns(config))
     return train(config, plan, Alone(), [synthetic.DAY])
@@ -58,7 +54,7 @@ PLAIN: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", PLAIN)
 def test_steps_are_those_of_a_plain_loop(config: Config, case: str) -> None:
     """50 steps in float64, of 12 rows and of fewer filled up with padding, some all padding, some of weight 0."""
-    config = changed(config, optimizer=Optimizer.model_validate(PLAIN[case]))
+    config = synthetic.with_training(config, optimizer=Optimizer.model_validate(PLAIN[case]))
     random = np.random.default_rng(0)
     samples = synthetic.columns(config, 500)
     samples["weight"] = random.choice([0.0, 0.5, 1.0, 3.0], 500).astype(np.float32)
@@ -127,7 +123,9 @@ def test_a_step_that_is_not_finite_says_what_is_not_and_changes_nothing(
 
 
 def test_a_run_learns_and_says_how_well(config: Config) -> None:
-    config = changed(config, epochs=4, batch_size=64, optimizer=Optimizer(learning_rate=0.2), log_every=10)
+    config = synthetic.with_training(
+        config, epochs=4, batch_size=64, optimizer=Optimizer(learning_rate=0.2), log_every=10
+    )
     synthetic.publish(config, [600, 600, 301])
     with capture_logs() as lines:
         result = run(config)
@@ -171,7 +169,7 @@ def test_a_rank_that_waits_for_samples_says_so_whatever_they_are_for(
 
 @pytest.mark.slow
 def test_a_run_again_gives_the_same_model(config: Config) -> None:
-    config = changed(config, epochs=2).model_copy(
+    config = synthetic.with_training(config, epochs=2).model_copy(
         update={"model": config.model.model_copy(update={"dropout": 0.3})}
     )
     synthetic.publish(config, [300, 200])
@@ -185,7 +183,7 @@ def test_a_run_again_gives_the_same_model(config: Config) -> None:
 
 
 def test_a_run_leaves_a_checkpoint_an_epoch_scalars_and_a_manifest(config: Config) -> None:
-    config = changed(config, epochs=2, batch_size=50, log_every=5)
+    config = synthetic.with_training(config, epochs=2, batch_size=50, log_every=5)
     synthetic.publish(config, [400])
     result = run(config)
 
@@ -228,7 +226,7 @@ def test_a_run_leaves_a_checkpoint_an_epoch_scalars_and_a_manifest(config: Confi
 
 def test_a_run_can_leave_everything_in_an_object_store(config: Config, tmp_path: Path) -> None:
     root = f"memory:/{tmp_path}"
-    config = changed(config, directory=f"{root}/training").model_copy(
+    config = synthetic.with_training(config, directory=f"{root}/training").model_copy(
         update={"scoring": config.scoring.model_copy(update={"models": f"{root}/models"})}
     )
     synthetic.publish(config, [100])
@@ -241,7 +239,7 @@ def test_a_run_can_leave_everything_in_an_object_store(config: Config, tmp_path:
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(config: Config) -> None:
-    config = changed(config, optimizer=Optimizer(learning_rate=1e30), batch_size=50)
+    config = synthetic.with_training(config, optimizer=Optimizer(learning_rate=1e30), batch_size=50)
     synthetic.publish(config, [200])
     with pytest.raises(
         DataError, match=r"^training, step 2: expected finite losses and gradients, found others in loss ctr"
@@ -255,7 +253,7 @@ def test_the_scalars_of_an_epoch_that_broke_off_are_kept_in_an_object_store(
     config: Config, tmp_path: Path
 ) -> None:
     root = f"memory:/{tmp_path}/training"
-    config = changed(
+    config = synthetic.with_training(
         config, optimizer=Optimizer(learning_rate=1e30), batch_size=50, directory=root, log_every=1
     )
     synthetic.publish(config, [200])
