@@ -142,7 +142,7 @@ def test_agrees(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, s
 
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SHAPES.map(lambda shape: replace(shape, exposures=4_000)))
 def test_agrees_on_larger_logs(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, shape: Shape

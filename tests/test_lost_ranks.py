@@ -31,6 +31,7 @@ from tests import synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = platform.node()
+EPOCHS = 30
 
 
 def test_a_run_is_started_again_as_often_as_the_config_says() -> None:
@@ -69,7 +70,7 @@ def long(config: Config) -> Config:
     """Two ranks that train for long enough to be hit, with a checkpoint after every tenth step."""
     synthetic.publish(config, [150, 90])
     values = config.training.model_dump(mode="json") | {
-        "ranks": 2, "batch_size": 10, "epochs": 60, "checkpoints": {"every_steps": 10},
+        "ranks": 2, "batch_size": 10, "epochs": EPOCHS, "checkpoints": {"every_steps": 10},
         "failure": {"dead_within": "20s", "frozen_within": "24s", "max_restarts": 0},
     }  # fmt: skip
     return config.model_copy(update={"training": Training.model_validate(values)})
@@ -163,7 +164,7 @@ def test_a_killed_rank_is_named_and_the_run_goes_on_from_its_checkpoint(
     with struck(config, 0, signal.SIGKILL) as done:
         result = run_on_spark(spark, config, monkeypatch)
     assert done
-    assert result["samples"] == result["planned"] == 60 * 240
+    assert result["samples"] == result["planned"] == EPOCHS * 240
     lines = "".join(capfd.readouterr())
     assert f"rank 0 on {HOST}" in next(line for line in lines.splitlines() if "starting again" in line)
     assert "its process ended" in lines
@@ -247,7 +248,7 @@ def test_the_launcher_of_horovodrun_starts_again_too(long: Config, tmp_path: Pat
     assert done
     assert process.returncode == 0, output
     assert f"rank 0 on {HOST}" in next(line for line in output.splitlines() if "starting again" in line)
-    assert f"{60 * 240} samples in" in output
+    assert f"{EPOCHS * 240} samples in" in output
     assert "0 dropped, 0 repeated" in output
 
     untouched = synthetic.with_training(long, directory=f"{long.training.directory}-elsewhere")
@@ -321,5 +322,5 @@ def test_a_run_goes_on_with_another_number_of_ranks(long: Config, tmp_path: Path
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     assert "resuming" in output
-    assert f"{60 * 240} samples in" in output
+    assert f"{EPOCHS * 240} samples in" in output
     assert "0 dropped, 0 repeated" in output

@@ -75,46 +75,6 @@ def test_logs_to_scores(spark: SparkSession, values: dict[str, Any]) -> None:
     assert rows.where("rank = 1").count() == rows.select("user_id").distinct().count()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_commands_with_executors_of_their_own(values: dict[str, Any], tmp_path: Path) -> None:
-    """As the README gives them, training and scoring on a local-cluster: JVMs that have no checkout."""
-    values["simulation"] |= SMALL
-    values["training"] |= {"ranks": 2}
-    file = tmp_path / "small.yaml"
-    file.write_text(yaml.safe_dump(values))
-
-    def run(job: str, *options: str, master: str = "local[2]") -> str:
-        command = [
-            ROOT / "spark-submit.sh",
-            "--master",
-            master,
-            ROOT / "jobs" / job,
-            "--config",
-            file,
-            *options,
-        ]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
-
-    cluster = "local-cluster[2,1,2048]"
-    run("simulate_logs.py")
-    run("build_samples.py", "--from", "2026-03-24", "--to", "2026-03-26")
-    trained = run("train.py", "--from", "2026-03-24", "--to", "2026-03-25", master=cluster)
-    assert "rank=0" in trained
-    assert "rank=1" in trained
-    assert "8000 samples" in trained
-    evaluated = run("evaluate.py", "--from", "2026-03-26", "--to", "2026-03-26")
-    assert "CTR AUC 0." in evaluated
-    assert "with lists as of the day's start" in evaluated
-    scored = run("score.py", "--date", "2026-03-27", master=cluster)
-    assert "model_version" in scored
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        ["evaluation", "logs", "models", "samples", "scores", "small.yaml", "training"]
-    )
-
-
 BAD = {
     "unknown key": (
         "build_samples.py",

@@ -39,5 +39,8 @@ def test_a_standalone_cluster_builds_trains_and_scores(values: dict[str, Any], t
         assert "0 dropped, 0 repeated" in trained
         assert "rank=1" in trained
         assert "not authenticated" not in trained
+        evaluated = run("evaluate.py", "--from", "2026-03-26", "--to", "2026-03-26", master=master)
+        assert "CTR AUC 0." in evaluated
+        assert "with lists as of the day's start" in evaluated
         scored = run("score.py", "--date", "2026-03-27", master=master)
         assert "model_version" in scored
