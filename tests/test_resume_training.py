@@ -72,7 +72,8 @@ SLOW = pytest.mark.slow
 
 @pytest.mark.parametrize(
     ("step", "resumed"),
-    [pytest.param(1, [], marks=SLOW), pytest.param(10, [9], marks=SLOW), (17, [15]), pytest.param(30, [27], marks=SLOW)],
+    [pytest.param(1, [], marks=SLOW), pytest.param(10, [9], marks=SLOW), (17, [15]),
+     pytest.param(30, [27], marks=SLOW)],
 )  # fmt: skip
 def test_a_killed_run_goes_on_to_the_same_model(
     learning: Config, monkeypatch: pytest.MonkeyPatch, step: int, resumed: list[int]
