@@ -100,8 +100,7 @@ def demo() -> tuple[Path, list[dt.date]]:
 def kuairand() -> tuple[Path, list[dt.date]]:
     """KuaiRand's samples, and their days."""
     subprocess.run(["make", "kuairand-logs"], cwd=ROOT, check=True)
-    first, last = map(dt.date.fromisoformat, (ROOT / "build/kuairand/days").read_text().split())
-    days = [first + dt.timedelta(days=n) for n in range((last - first).days + 1)]
+    days = [dt.date.fromisoformat(day) for day in (ROOT / "build/kuairand/days").read_text().split()]
     file = ROOT / "conf/kuairand.yaml"
     if not built(configs.load(file), days):
         job("build_samples", file, "--allow-immature", "--from", days[0], "--to", days[-1])
