@@ -14,9 +14,11 @@ import json
 from typing import TypedDict
 
 import pydantic
+import structlog
 
 from esmm import fitted, storage, versions
 from esmm.config import Config
+from esmm.errors import DataError
 from esmm.files import write_atomically
 from esmm.metrics import Result
 from esmm.plan import ReadingPlan
@@ -28,6 +30,8 @@ _NOT_OF_A_RUN = (
     "log_every", "start_timeout", "stall_warning", "nics",
 )  # fmt: skip
 """Settings of `training` that a run may go on with when they are others."""
+
+log = structlog.get_logger()
 
 
 class RunResult(TypedDict):
@@ -102,7 +106,11 @@ def published(config: Config, run: str) -> RunResult | None:
     if done.run == run and done.model in models:
         return result(config.scoring.models, done.model)
     if models and done.checkpoint < _newest(root):
-        facts = versions.manifest(config.scoring.models, models[-1]).facts
+        try:
+            facts = versions.manifest(config.scoring.models, models[-1]).facts
+        except DataError as error:  # whoever's it is, the run can go on from its checkpoints
+            log.warning("newest model passed over", model=models[-1], error=str(error))
+            return None
         if (facts.get("run"), facts.get("last_checkpoint")) == (
             run,
             _newest(root),

@@ -9,10 +9,11 @@ from structlog.testing import capture_logs
 
 from esmm import versions
 from esmm.checkpoints import Best, Checkpoints, State
+from esmm.config import Config
 from esmm.epochs import Leg, Position
 from esmm.errors import DataError
 from esmm.progress import Totals
-from esmm.runs import finish, finished, give_up
+from esmm.runs import checkpoints_of, finish, finished, give_up, published
 
 
 def part(value: float) -> tf.Module:
@@ -89,6 +90,21 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_named(tmp_path: Path, wh
     [warning] = [line for line in lines if line["log_level"] == "warning"]
     assert (warning["event"], warning["checkpoint"]) == ("checkpoint passed over", newest)
     assert warning["error"].startswith(f"{root}/{named}: expected")
+
+
+@pytest.mark.parametrize("manifest", ["{", '{"files": {}, "facts": {"rows": 7}}'], ids=["damaged", "older"])
+def test_a_newest_model_that_cannot_be_read_keeps_no_run_from_going_on(config: Config, manifest: str) -> None:
+    kept = Checkpoints(checkpoints_of(config), {"part": part(1.0)}, keep=2)
+    kept.save(State(run="a", step=1))
+    model = Path(config.scoring.models, versions.new_version())
+    model.mkdir(parents=True)
+    (model / "manifest.json").write_text(manifest)
+    with capture_logs() as lines:
+        assert published(config, "a") is None
+    [warning] = lines
+    assert (warning["log_level"], warning["model"]) == ("warning", model.name)
+    assert warning["error"].startswith(f"{model}/manifest.json: expected a manifest")
+    assert kept.resume("a") == State(run="a", step=1)
 
 
 def test_where_all_are_damaged_a_run_begins_anew(tmp_path: Path) -> None:
