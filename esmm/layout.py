@@ -99,7 +99,7 @@ def _writer(
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """What one task does: rows sorted by file to these, in row groups of so many rows, and their days and paths."""
     columns, written = schema.sample_columns(config), schema.arrow_schema(config)
-    options = config.storage
+    options = storage.handed_over(config.storage)
     # Where values are nearly all different, a dictionary makes files larger, and writing slower.
     different = {"exposure_id", "exposed_at"} | {
         column.name for column in columns if column.length is not None and column.type == "float32"

@@ -123,7 +123,7 @@ def _scorer(
     config: Config, version: str, answers: Callable[[Predict, Batches], Batches]
 ) -> Callable[[Batches], Batches]:
     """What a worker does: `answers`, with the model."""
-    models, options = config.scoring.models, config.storage
+    models, options = config.scoring.models, storage.handed_over(config.storage)
 
     def score(batches: Batches) -> Batches:
         storage.configure(options)

@@ -3,10 +3,11 @@
     configure({"s3": {"endpoint_url": "http://127.0.0.1:9000"}})     # once a process, from the config's `storage`
     fs, path = at("s3://shop/samples")                               # "shop/samples" on that server
     fs, path = at("build/demo/samples")                              # local disk
+    options = handed_over(config.storage)                            # for a process elsewhere to `configure`
 
 Options are fsspec's own, by protocol, and those of its environment (`FSSPEC_S3_KEY=…`) count besides; storages also
 know their own ways (`AWS_PROFILE`, a role of the machine). What is given here is in no log, manifest or message:
-options never leave this module, and an address that holds a password is refused.
+options leave this module for ranks and workers alone, and an address that holds a password is refused.
 """
 
 import json
@@ -21,17 +22,30 @@ from fsspec.implementations.local import LocalFileSystem
 
 from esmm.errors import ConfigError, DataError, JobError, StorageError
 
+Options = Mapping[str, Mapping[str, Any]]
+"""By protocol, such as `s3`."""
+
 _opened: dict[tuple[int, str, str], fsspec.AbstractFileSystem] = {}
 """By process, protocol and what an address says of its server. fsspec keeps one of its own for each thread that ever
 asked, and threads of readers come and go with every epoch."""
 
 
-def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
+def configure(options: Options) -> None:
     """Use options, by protocol, for all that this process opens from now on."""
-    for protocol, values in options.items():
-        fsspec.config.conf[protocol] = {**fsspec.config.conf.get(protocol, {}), **values}
+    fsspec.config.conf.update(handed_over(options))
     if options:
         _opened.clear()
+
+
+def handed_over(options: Options) -> dict[str, dict[str, Any]]:
+    """The options, and those that this process has of its environment besides: another one may have no such.
+
+    They hold secrets: to be sent over encrypted connections alone, and neither logged nor put on a command line.
+    """
+    held: Options = fsspec.config.conf
+    return {
+        protocol: {**held.get(protocol, {}), **options.get(protocol, {})} for protocol in {**held, **options}
+    }
 
 
 def at(url: str) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -62,8 +62,8 @@ def _sent(column: schema.Column) -> Column:
 
 def _function(config: Config, version: str) -> Any:
     scoring.check_model(config, version)
-    models, batch_size, options = config.scoring.models, config.scoring.batch_size, config.storage
-    columns = schema.feature_columns(config)
+    models, batch_size = config.scoring.models, config.scoring.batch_size
+    columns, options = schema.feature_columns(config), storage.handed_over(config.storage)
 
     def predictions(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         storage.configure(options)

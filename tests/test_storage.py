@@ -7,12 +7,14 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import boto3
 import fsspec
+import horovod.spark
 import pyarrow as pa
 import pytest
 import s3fs
@@ -22,11 +24,10 @@ from moto.server import ThreadedMotoServer
 from structlog.testing import capture_logs
 
 from esmm import config as configs
-from esmm import storage
+from esmm import layout, scoring, storage, udf
 from esmm.config import Config
 from esmm.dataset import read_batches, to_tf_dataset
 from esmm.distributed import spark_ranks
-from esmm.distributed.heartbeats import Address
 from esmm.distributed.launch import Work
 from esmm.epochs import Epoch
 from esmm.errors import ConfigError, DataError, StorageError
@@ -277,20 +278,56 @@ def test_nothing_that_is_logged_holds_credentials(options: dict[str, Any], bucke
     assert KEY not in str(lines)
 
 
-def test_ranks_get_the_options_beside_the_config(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def driver(config: Config) -> Config:
+    """The config, whose storage options have to be taken together with those of this process's environment."""
+    fsspec.config.set_conf_env(fsspec.config.conf, {"FSSPEC_S3_SECRET": SECRET, "FSSPEC_GCS_TOKEN": "cloud"})
+    return config.model_copy(update={"storage": {"s3": {"endpoint_url": "http://host"}}})
+
+
+HANDED_OVER = {"s3": {"secret": SECRET, "endpoint_url": "http://host"}, "gcs": {"token": "cloud"}}
+
+
+def test_ranks_get_the_drivers_options(driver: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spark's ranks are processes of their own, to which the config goes as JSON, which leaves them out."""
-    configured: list[Any] = []
-    monkeypatch.setattr(spark_ranks.storage, "configure", configured.append)
+    sent: list[tuple[str, ...]] = []
+    conf = SimpleNamespace(
+        get=lambda name, default=None: "127.0.0.1" if name == "spark.driver.host" else default
+    )
+    spark: Any = SimpleNamespace(getConf=lambda: conf, pythonExec="python")
+    monkeypatch.setattr(spark_ranks, "supervised", lambda launch, *_: launch())
+    monkeypatch.setattr(horovod.spark, "run", lambda _, arguments, **__: sent.append(arguments) or [None])
+    plan = make_plan(write(f"memory://{driver.name}/ranks/a.parquet", [2]), None, COLUMNS)
+    spark_ranks._attempt(spark, driver, ranks=1, restart=0, work=Work(plan))
+
+    monkeypatch.setattr(fsspec.config, "conf", {})
     monkeypatch.setenv("HOROVOD_RANK", "1")
     monkeypatch.setattr("esmm.distributed.joining.beating", lambda *_: (_ for _ in ()).throw(DataError(
         "rank", expected="no more", found="that")))  # fmt: skip
-    plan = make_plan(write(f"memory://{config.name}/ranks/a.parquet", [2]), None, COLUMNS)
-    options = {"s3": {"secret": SECRET}}
-    address = Address(host="localhost", port=1, token="t").model_dump_json()
-    work = Work(plan).to_json()
-    outcome = spark_ranks.run_rank(config.model_dump_json(), work, json.dumps(options), address)
+    outcome = spark_ranks.run_rank(*sent[0])
     assert isinstance(outcome, DataError)
-    assert configured == [options]
+    assert fsspec.config.conf == HANDED_OVER
+
+
+@pytest.mark.parametrize("work", ["scoring", "udf", "layout"])
+def test_sparks_workers_get_the_drivers_options(
+    driver: Config, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    monkeypatch.setattr(scoring, "check_model", lambda *_: None)
+    monkeypatch.setattr(scoring, "loaded", lambda *_: None)
+    monkeypatch.setattr(udf, "pandas_udf", lambda function, _: function)
+    monkeypatch.setattr(layout, "TaskContext", SimpleNamespace(get=object))
+    works: dict[str, Callable[[], Callable[[Any], Iterable[Any]]]] = {
+        "scoring": lambda: scoring._scorer(driver, "v", lambda _, batches: batches),
+        "udf": lambda: udf._function(driver, "v"),
+        "layout": lambda: layout._writer("memory://layout", driver, {}),
+    }
+    function = works[work]()
+    monkeypatch.setattr(
+        fsspec.config, "conf", {}
+    )  # as in a process that has nothing of the driver's environment
+    assert not [*function([])]
+    assert fsspec.config.conf == HANDED_OVER
 
 
 @pytest.mark.slow

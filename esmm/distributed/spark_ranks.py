@@ -66,8 +66,9 @@ def _attempt(spark: SparkContext, config: Config, ranks: int, restart: int, work
     timeout = config.training.start_timeout
     limits, host = Limits.of(config.training.failure), spark.getConf().get("spark.driver.host")
     with Monitor(limits, host, ranks) as monitor:
+        options = storage.handed_over(config.storage)
         arguments = (
-            config.model_dump_json(), work.to_json(), json.dumps(config.storage), monitor.address.model_dump_json(),
+            config.model_dump_json(), work.to_json(), json.dumps(options), monitor.address.model_dump_json(),
         )  # fmt: skip
 
         def launch() -> "Sequence[RunResult | JobError]":
