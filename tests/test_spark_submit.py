@@ -333,9 +333,11 @@ def test_no_environment(checkout: Checkout) -> None:
         (["--deploy-mode", "client"], ".venv/bin/python"),
         (["--deploy-mode=cluster"], None),  # the driver runs where ./environment is unpacked
         (["--conf", "spark.submit.deployMode=cluster"], None),
+        (["--properties-file", "cluster.conf"], None),
     ],
 )
 def test_the_callers_python(checkout: Checkout, options: list[str], driver: str | None) -> None:
+    (checkout.directory / "cluster.conf").write_text("spark.submit.deployMode cluster\n")
     seen = checkout.submit(*options, "jobs/a.py", PYSPARK_PYTHON="./environment/bin/python").environment
     assert seen["PYSPARK_PYTHON"] == "./environment/bin/python"
     assert seen.get("PYSPARK_DRIVER_PYTHON") == (driver and f"{checkout.root}/{driver}")
@@ -385,14 +387,57 @@ def test_defaults_of_one_machine_are_for_local_masters_alone(
     [("yarn", True), ("k8s://https://host:443", True), ("spark://host:7077", False), ("local[2]", False)],
 )
 def test_messages_are_encrypted_where_spark_makes_the_secret(
-    checkout: Checkout, master: str, secure: bool
+    checkout: Checkout, tmp_path: Path, master: str, secure: bool
 ) -> None:
-    mine = ["--master", master, "--conf", "spark.authenticate=false"]
-    seen = checkout.submit(*mine, "jobs/a.py").arguments[2:]
-    added = (
-        ["--conf", "spark.authenticate=true", "--conf", "spark.network.crypto.enabled=true"] if secure else []
-    )
-    assert seen == [*added, *mine, "jobs/a.py"], "the caller's come later, and so hold"
+    """Wherever Spark finds the master."""
+    for number, line in enumerate((f"spark.master {master}", f"  spark.master = {master}\r", f"spark.master:{master}",
+                                   "spark.master = " + master.replace(":", "\\:"))):  # fmt: skip
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}/spark-defaults.conf").write_text(
+            f"# spark.master none\nspark.master=none\n{line}"
+        )
+    files = [str(file) for file in sorted(tmp_path.glob("*/spark-defaults.conf"))]
+    ways: list[tuple[list[str], dict[str, str]]] = [
+        (["--master", master], {}), (["--conf", f"spark.master={master}"], {}), ([], {"MASTER": master}),
+        *[(["--properties-file", file], {}) for file in files],
+        ([], {"SPARK_CONF_DIR": f"{tmp_path}/0"}),
+    ]  # fmt: skip
+    for mine, variables in ways:
+        seen = checkout.submit(*mine, "jobs/a.py", **variables).arguments[2:]
+        assert seen == [*(ENCRYPTED if secure else []), *mine, "jobs/a.py"], (mine, variables)
+
+
+ENCRYPTED = ["--conf", "spark.authenticate=true", "--conf", "spark.network.crypto.enabled=true"]
+
+
+def test_what_the_caller_says_of_encryption_holds(checkout: Checkout, tmp_path: Path) -> None:
+    """Without authentication Spark refuses encryption."""
+    settings = tmp_path / "spark-defaults.conf"
+    for line, added in (
+        ("spark.authenticate false", []), ("spark.network.crypto.enabled false", ENCRYPTED[:2]),
+        ("spark.authenticate true", ENCRYPTED[2:]),
+    ):  # fmt: skip
+        settings.write_text(f"{line}\n")
+        for mine in (["--properties-file", str(settings)], ["--conf", line.replace(" ", "=")]):
+            seen = checkout.submit("--master", "yarn", *mine, "jobs/a.py").arguments[2:]
+            assert seen == [*added, "--master", "yarn", *mine, "jobs/a.py"]
+
+
+def test_a_setting_is_looked_for_in_sparks_own_order(checkout: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "spark-defaults.conf").write_text("spark.master yarn\n")
+    (tmp_path / "other.conf").write_text("spark.app.name other\n")
+    other = [
+        "--properties-file",
+        f"{tmp_path}/other.conf",
+    ]  # which Spark reads in place of spark-defaults.conf
+    for mine, variables, secure in (
+        (["--master", "local[2]", "--conf", "spark.master=yarn"], {}, False),
+        (["--conf", "spark.master=yarn", "--conf", "spark.master=local[2]"], {}, False),
+        ([], {"MASTER": "local[2]"}, True), (other, {"MASTER": "local[2]"}, False),
+    ):  # fmt: skip
+        settings = {"SPARK_CONF_DIR": str(tmp_path), **variables}
+        seen = checkout.submit(*mine, "jobs/a.py", **settings).arguments
+        assert ("spark.authenticate=true" in seen) is secure, (mine, variables)
 
 
 def test_a_secret_of_the_callers_is_used(checkout: Checkout, tmp_path: Path) -> None:
