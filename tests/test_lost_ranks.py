@@ -11,18 +11,22 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 import pytest
 import yaml
+from horovod.runner import gloo_run
 from pyspark.sql import SparkSession
 
 from esmm import export, schema, versions
 from esmm.config import Checkpoints, Config, Model, Optimizer, Training
-from esmm.distributed import spark_ranks
+from esmm.distributed import spark_ranks, supervised
+from esmm.distributed.heartbeats import Limits
 from esmm.distributed.launch import Work
+from esmm.distributed.monitor import Monitor
 from esmm.distributed.restarts import restarting
 from esmm.errors import DataError, RankLostError, StorageError
 from esmm.plan import make_plan
@@ -63,6 +67,33 @@ def test_what_another_try_would_not_mend_is_not_tried_again() -> None:
 
     with pytest.raises(DataError, match="step 3"):
         restarting(attempt, Training(directory="d"), lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("has_ranks", [True, False])
+def test_a_signal_to_the_driver_ends_its_ranks_for_good(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, has_ranks: bool
+) -> None:
+    """Horovod's launcher ends its ranks when an event is set; before it has any, it waits for Spark's tasks."""
+    before, tries, ended, no_task = signal.getsignal(number), [], [], threading.Event()
+    monkeypatch.setattr(supervised, "_PATIENCE", 1.0)
+
+    def launch() -> None:
+        waits_for = gloo_run.register_shutdown_event() if has_ranks else no_task
+        os.kill(os.getpid(), number)
+        ended.append("ranks" if waits_for.wait(5) else "nothing")
+        raise RuntimeError("Process name: 0 Exit code: 143")
+
+    def attempt(*_: int) -> None:
+        tries.append(1)
+        spark: Any = SimpleNamespace(cancelAllJobs=no_task.set)
+        supervised.supervised(launch, monitor, spark)
+
+    expected = KeyboardInterrupt if number == signal.SIGINT else SystemExit
+    with Monitor(Limits(0.1, 5.0, 5.0), "127.0.0.1", 2) as monitor, pytest.raises(expected):
+        restarting(attempt, Training(directory="d"), lambda: 2)
+    assert (tries, ended, no_task.is_set()) == ([1], ["ranks"], not has_ranks)
+    assert signal.getsignal(number) is before
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
-"""Horovod's launcher on Spark, with what it lacks: an end after a loss, and lines that are shown as they come.
+"""Horovod's launcher on Spark, with what it lacks: an end after a loss or a signal, and lines shown as they come.
 
 outcomes = supervised(lambda: horovod.spark.run(…), monitor, spark.sparkContext)
 """
 
 import codecs
+import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError, wait
@@ -14,6 +16,7 @@ from typing import Any, TextIO, TypeVar
 import structlog
 from horovod.runner import gloo_run
 from horovod.runner.common.util import network
+from py4j.protocol import Py4JError
 from pyspark import SparkContext
 
 from esmm.distributed.heartbeats import error_of
@@ -24,26 +27,27 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 _PATIENCE = 10.0
-"""Seconds that Horovod has to end all ranks after a loss; it gives each five to end by itself."""
+"""Seconds that Horovod has to end all ranks after a loss or a signal; it gives each five to end by itself."""
 
 
 def supervised(launch: Callable[[], T], monitor: Monitor, spark: SparkContext) -> T:
     """What `launch`, which runs Horovod's launcher, returns or raises; RankLostError where it never would after a loss.
 
     The ranks' lines come out as they are written, and what ends one of the launcher's threads in a line of the log.
+    SIGINT and SIGTERM end the ranks, too, and raise KeyboardInterrupt and SystemExit: no rank was lost.
     """
-    with _lines_at_once(), _one_line_a_thread():
-        return _ended_after_a_loss(launch, monitor, spark)
+    with _lines_at_once(), _one_line_a_thread(), _exit_by_sigterm():
+        return _ended_with_its_ranks(launch, monitor, spark)
 
 
-def _ended_after_a_loss(launch: Callable[[], T], monitor: Monitor, spark: SparkContext) -> T:
-    """What Horovod's launcher returns or raises; after a loss, what is left of its ranks is ended.
+def _ended_with_its_ranks(launch: Callable[[], T], monitor: Monitor, spark: SparkContext) -> T:
+    """What Horovod's launcher returns or raises; after a loss or a signal, what is left of its ranks is ended.
 
-    It would wait for ever for a rank that is frozen. It ends them all when an event is set, which it makes for the
-    signals that it catches. Where a whole host is frozen it waits for ever for that, too, and is left to itself.
+    It would wait for ever for a rank that is frozen. It ends them all when an event is set, which it makes to catch
+    signals by: these are caught here, and the event is given to it. Where a whole host is frozen it waits for ever for
+    that, too, as it does for tasks before there are ranks, and is left to itself.
     """
-    event: threading.Event = gloo_run.register_shutdown_event()  # here: only a main thread catches signals
-    outcome: Future[T] = Future()
+    event, outcome = threading.Event(), Future[T]()
 
     def run() -> None:
         with suppress(InvalidStateError):  # nobody waits for it any more
@@ -52,22 +56,41 @@ def _ended_after_a_loss(launch: Callable[[], T], monitor: Monitor, spark: SparkC
             except BaseException as error:
                 outcome.set_exception(error)
 
-    def end() -> None:
+    def end(error: BaseException) -> None:
         event.set()
         if not wait([outcome], _PATIENCE).done:
-            spark.cancelAllJobs()
+            with suppress(Py4JError, OSError):  # Spark may be gone already
+                spark.cancelAllJobs()
             wait([outcome], 1)  # the thread that ran Spark's job says so
             with suppress(InvalidStateError):
-                outcome.set_exception(error_of(monitor.lost))
+                outcome.set_exception(error)
 
-    monitor.after_a_loss(end)
+    monitor.after_a_loss(lambda: end(error_of(monitor.lost)))
     standard = gloo_run.register_shutdown_event
     gloo_run.register_shutdown_event = lambda: event
     try:
         threading.Thread(target=run, name="horovod", daemon=True).start()
         return outcome.result()
+    except (KeyboardInterrupt, SystemExit) as told:
+        log.warning("ending the ranks", since=type(told).__name__)
+        end(told)
+        raise
     finally:
         gloo_run.register_shutdown_event = standard
+
+
+@contextmanager
+def _exit_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM raise SystemExit, as SIGINT raises KeyboardInterrupt: else nobody would end the ranks."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)  # what a shell tells of a process that a signal has ended
+
+    standard = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, standard)
 
 
 @contextmanager
