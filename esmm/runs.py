@@ -18,7 +18,7 @@ import structlog
 
 from esmm import fitted, storage, versions
 from esmm.config import Config
-from esmm.errors import DataError
+from esmm.errors import ConfigError, DataError
 from esmm.files import write_atomically
 from esmm.metrics import Result
 from esmm.plan import ReadingPlan
@@ -72,6 +72,13 @@ def digest(config: Config, plan: ReadingPlan, validation: ReadingPlan | None) ->
     plans = [None if one is None else one.model_dump(mode="json") for one in (plan, validation)]
     text = json.dumps([values, of_training, plans], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check(config: Config, validation: ReadingPlan | None) -> None:
+    """Raise ConfigError where early stopping or calibration is asked for without samples to validate on."""
+    for key in ("early_stopping", "calibrate"):
+        if getattr(config.training, key) and validation is None:
+            raise ConfigError(f"training.{key}", expected="samples to validate on (--validate)", found="none")
 
 
 def checkpoints_of(config: Config) -> str:

@@ -24,7 +24,7 @@ from esmm.config import Config
 from esmm.delivery import Delivery
 from esmm.early_stopping import judged, score
 from esmm.epochs import Epoch, Position
-from esmm.errors import ConfigError, DataError
+from esmm.errors import DataError
 from esmm.feeding import Fed, feed, reading
 from esmm.fitted import Fitted
 from esmm.layers.ways import holding
@@ -64,9 +64,7 @@ def train(
             the same.
         ConfigError: early stopping or calibration is asked for without samples to validate on.
     """
-    for key in ("early_stopping", "calibrate"):
-        if getattr(config.training, key) and validation is None:
-            raise ConfigError(f"training.{key}", expected="samples to validate on (--validate)", found="none")
+    runs.check(config, validation)
     run = runs.digest(config, plan, validation)
     published = exchange.broadcast_object(runs.published(config, run) if exchange.rank == 0 else None)
     if published is not None:

@@ -59,9 +59,17 @@ def main(
         columns = schema.training_columns(config)
         plan = make_plan(table, days or None, columns)
         validation = None if validate is None else make_plan(*of_table(validate, table), columns)
+        runs.check(config, validation)
+        return launch.Work(plan, days, validation)
+
+    def begin() -> None:
         if fresh:  # what an earlier run has left is given up for work that there is, and not for a mistake
             runs.give_up(runs.checkpoints_of(config))
-        return launch.Work(plan, days, validation)
+
+    def begun() -> launch.Work:
+        found = work()
+        begin()
+        return found
 
     result = None
     if launch.under_spark_submit():
@@ -69,13 +77,13 @@ def main(
             raise ConfigError("--hosts", expected="Spark's own executors", found=hosts)
         spark = SparkSession.builder.config(map=cli.spark_settings(config)).getOrCreate()
         try:
-            result = spark_ranks.run(spark.sparkContext, config, lambda: work(spark))
+            result = spark_ranks.run(spark.sparkContext, config, lambda: work(spark), begin)
         finally:
             spark.stop()
     elif hosts is not None:
-        launch.by_horovodrun(config, hosts, work if fresh else lambda: None)
+        launch.by_horovodrun(config, hosts, begun if fresh else lambda: None)
     else:
-        result = launch.in_this_process(config, work)
+        result = launch.in_this_process(config, begun)
     if result is not None:
         print(runs.told(result))
 

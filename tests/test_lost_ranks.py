@@ -14,11 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import horovod.spark
 import numpy as np
 import psutil
 import pytest
 import yaml
 from horovod.runner import gloo_run
+from horovod.runner.common.util.timeout import TimeoutException
 from pyspark.sql import SparkSession
 
 from esmm import export, schema, versions
@@ -29,7 +31,7 @@ from esmm.distributed.launch import Work
 from esmm.distributed.monitor import Monitor
 from esmm.distributed.restarts import restarting
 from esmm.errors import DataError, RankLostError, StorageError
-from esmm.plan import make_plan
+from esmm.plan import ReadingPlan, make_plan
 from esmm.runs import RunResult
 from tests import synthetic
 
@@ -69,6 +71,32 @@ def test_what_another_try_would_not_mend_is_not_tried_again() -> None:
         restarting(attempt, Training(directory="d"), lambda: 1 / 0)  # type: ignore[arg-type, return-value]
 
 
+def test_a_run_begins_once_and_not_before_spark_has_its_tasks(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Horovod's launcher asks for the event that ends its ranks right before it starts them."""
+    settings = {"spark.driver.host": "127.0.0.1"}
+    spark: Any = SimpleNamespace(master="yarn", getConf=lambda: settings, pythonExec="python")
+    begun: list[int] = []
+    has_tasks = False
+
+    def run(*_: Any, **__: Any) -> None:
+        if not has_tasks:
+            raise TimeoutException("Timed out waiting for Spark tasks to start.")
+        gloo_run.register_shutdown_event()
+        raise RuntimeError("Process name: 0 Exit code: 1")
+
+    monkeypatch.setattr(horovod.spark, "run", run)
+    monkeypatch.setattr(spark_ranks, "_slots", lambda _: 0)
+    two = with_restarts(synthetic.with_training(config, ranks=2), 2)
+    work = Work(ReadingPlan(columns={}, files=()))
+    for expected, raised in (([], DataError), ([1], RankLostError)):
+        with pytest.raises(raised):
+            spark_ranks.run(spark, two, lambda: work, lambda: begun.append(1))
+        assert begun == expected
+        has_tasks = True
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("has_ranks", [True, False])
 def test_a_signal_to_the_driver_ends_its_ranks_for_good(
@@ -87,7 +115,7 @@ def test_a_signal_to_the_driver_ends_its_ranks_for_good(
     def attempt(*_: int) -> None:
         tries.append(1)
         spark: Any = SimpleNamespace(cancelAllJobs=no_task.set)
-        supervised.supervised(launch, monitor, spark)
+        supervised.supervised(launch, monitor, spark, lambda: None)
 
     expected = KeyboardInterrupt if number == signal.SIGINT else SystemExit
     with Monitor(Limits(0.1, 5.0, 5.0), "127.0.0.1", 2) as monitor, pytest.raises(expected):

@@ -298,7 +298,7 @@ def test_ranks_get_the_drivers_options(driver: Config, monkeypatch: pytest.Monke
     monkeypatch.setattr(spark_ranks, "supervised", lambda launch, *_: launch())
     monkeypatch.setattr(horovod.spark, "run", lambda _, arguments, **__: sent.append(arguments) or [None])
     plan = make_plan(write(f"memory://{driver.name}/ranks/a.parquet", [2]), None, COLUMNS)
-    spark_ranks._attempt(spark, driver, ranks=1, restart=0, work=Work(plan))
+    spark_ranks._attempt(spark, driver, ranks=1, restart=0, work=Work(plan), begin=lambda: None)
 
     monkeypatch.setattr(fsspec.config, "conf", {})
     monkeypatch.setenv("HOROVOD_RANK", "1")

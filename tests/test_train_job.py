@@ -116,6 +116,8 @@ def test_a_mistake_ends_in_one_line(file: Path, options: list[str], code: int, l
         ["--from", "2026-03-25", "--to", "2026-03-25"],
         ["--hosts", "localhost:1"],
         ["--hosts", "localhost:2", "--samples", "nowhere"],
+        ["--set", "training.calibrate=true", "--set", "training.ranks=1"],
+        ["--set", "training.early_stopping={}", "--hosts", "localhost:2"],
     ],
 )
 def test_a_mistake_gives_up_nothing(file: Path, options: list[str]) -> None:

@@ -7,6 +7,7 @@ the config and the reading plans as JSON, and gives back a plain dictionary. The
 (`esmm.distributed.heartbeats`), and starts them again where one was lost.
 """
 
+import functools
 import json
 import math
 import os
@@ -41,10 +42,16 @@ _HANDED_ON = ("TF_", "HOROVOD_", "ESMM_", "OMP_")
 """Environment variables of the driver that ranks get too, by their beginnings."""
 
 
-def run(spark: SparkContext, config: Config, make_work: Callable[[], Work]) -> "RunResult":
+def run(
+    spark: SparkContext,
+    config: Config,
+    make_work: Callable[[], Work],
+    begin: Callable[[], None] = lambda: None,
+) -> "RunResult":
     """Train with `training.ranks` ranks, each a process started by a Spark task; their lines come out here.
 
-    `make_work` is called once it is known that there are not too few slots for ever.
+    `make_work` is called once it is known that there are not too few slots for ever; `begin`, once, when Spark has a
+    task for each rank, before the first of them starts.
 
     Raises ConfigError where the driver has no such `training.nics`, DataError where Spark has too few task slots
     (within `training.start_timeout`), RankLostError where a rank was lost once more than
@@ -54,15 +61,17 @@ def run(spark: SparkContext, config: Config, make_work: Callable[[], Work]) -> "
     master = spark.master or ""
     if master == "local" or master.startswith("local["):
         _check_slots(spark, config.training.ranks)  # of which no more will come
-    work = make_work()
+    work, begin = make_work(), functools.cache(begin)
 
     def attempt(ranks: int, restart: int) -> "RunResult":
-        return _attempt(spark, config, ranks, restart, work)
+        return _attempt(spark, config, ranks, restart, work, begin)
 
     return restarting(attempt, config.training, lambda: _slots(spark))
 
 
-def _attempt(spark: SparkContext, config: Config, ranks: int, restart: int, work: Work) -> "RunResult":
+def _attempt(
+    spark: SparkContext, config: Config, ranks: int, restart: int, work: Work, begin: Callable[[], None]
+) -> "RunResult":
     timeout = config.training.start_timeout
     limits, host = Limits.of(config.training.failure), spark.getConf().get("spark.driver.host")
     with Monitor(limits, host, ranks) as monitor:
@@ -87,7 +96,7 @@ def _attempt(spark: SparkContext, config: Config, ranks: int, restart: int, work
             )
 
         try:
-            outcomes = supervised(launch, monitor, spark)
+            outcomes = supervised(launch, monitor, spark, begin)
         except TimeoutException:
             if restart:
                 # An executor that went with its rank: Spark may have known of it too late for this attempt.

@@ -1,6 +1,6 @@
 """Horovod's launcher on Spark, with what it lacks: an end after a loss or a signal, and lines shown as they come.
 
-outcomes = supervised(lambda: horovod.spark.run(…), monitor, spark.sparkContext)
+outcomes = supervised(lambda: horovod.spark.run(…), monitor, spark.sparkContext, begin=lambda: None)
 """
 
 import codecs
@@ -30,22 +30,29 @@ _PATIENCE = 10.0
 """Seconds that Horovod has to end all ranks after a loss or a signal; it gives each five to end by itself."""
 
 
-def supervised(launch: Callable[[], T], monitor: Monitor, spark: SparkContext) -> T:
+def supervised(
+    launch: Callable[[], T], monitor: Monitor, spark: SparkContext, begin: Callable[[], None]
+) -> T:
     """What `launch`, which runs Horovod's launcher, returns or raises; RankLostError where it never would after a loss.
+
+    `begin` is called, in a thread, when there is a task for each rank, before the first of them starts.
 
     The ranks' lines come out as they are written, and what ends one of the launcher's threads in a line of the log.
     SIGINT and SIGTERM end the ranks, too, and raise KeyboardInterrupt and SystemExit: no rank was lost.
     """
     with _lines_at_once(), _one_line_a_thread(), _exit_by_sigterm():
-        return _ended_with_its_ranks(launch, monitor, spark)
+        return _ended_with_its_ranks(launch, monitor, spark, begin)
 
 
-def _ended_with_its_ranks(launch: Callable[[], T], monitor: Monitor, spark: SparkContext) -> T:
+def _ended_with_its_ranks(
+    launch: Callable[[], T], monitor: Monitor, spark: SparkContext, begin: Callable[[], None]
+) -> T:
     """What Horovod's launcher returns or raises; after a loss or a signal, what is left of its ranks is ended.
 
     It would wait for ever for a rank that is frozen. It ends them all when an event is set, which it makes to catch
     signals by: these are caught here, and the event is given to it. Where a whole host is frozen it waits for ever for
-    that, too, as it does for tasks before there are ranks, and is left to itself.
+    that, too, as it does for tasks before there are ranks, and is left to itself. It asks for the event when all tasks
+    are there, right before it starts the ranks.
     """
     event, outcome = threading.Event(), Future[T]()
 
@@ -65,9 +72,13 @@ def _ended_with_its_ranks(launch: Callable[[], T], monitor: Monitor, spark: Spar
             with suppress(InvalidStateError):
                 outcome.set_exception(error)
 
+    def starting() -> threading.Event:
+        begin()
+        return event
+
     monitor.after_a_loss(lambda: end(error_of(monitor.lost)))
     standard = gloo_run.register_shutdown_event
-    gloo_run.register_shutdown_event = lambda: event
+    gloo_run.register_shutdown_event = starting
     try:
         threading.Thread(target=run, name="horovod", daemon=True).start()
         return outcome.result()
