@@ -25,8 +25,10 @@ from pyspark.sql import SparkSession
 
 from esmm import export, schema, versions
 from esmm.config import Checkpoints, Config, Model, Optimizer, Training
-from esmm.distributed import spark_ranks, supervised
-from esmm.distributed.heartbeats import Limits
+from esmm.distributed import joining, spark_ranks, supervised
+from esmm.distributed.exchange import STARTING
+from esmm.distributed.heartbeats import Limits, Lost
+from esmm.distributed.joining import joined
 from esmm.distributed.launch import Work
 from esmm.distributed.monitor import Monitor
 from esmm.distributed.restarts import restarting
@@ -34,6 +36,7 @@ from esmm.errors import DataError, RankLostError, StorageError
 from esmm.plan import ReadingPlan, make_plan
 from esmm.runs import RunResult
 from tests import synthetic
+from tests.test_heartbeats import until
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = platform.node()
@@ -95,6 +98,25 @@ def test_a_run_begins_once_and_not_before_spark_has_its_tasks(
             spark_ranks.run(spark, two, lambda: work, lambda: begun.append(1))
         assert begun == expected
         has_tasks = True
+
+
+@pytest.mark.parametrize("what", ["HorovodExchange", "set_up_tensorflow"])
+def test_a_rank_that_cannot_join_says_why(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no such interface\nand more")
+
+    for name in ("HOROVOD_GLOO_TIMEOUT_SECONDS", "HOROVOD_STALL_CHECK_TIME_SECONDS"):
+        monkeypatch.setenv(name, "60")
+    monkeypatch.setenv("HOROVOD_RANK", "1")
+    monkeypatch.setattr(joining, "HorovodExchange", lambda: SimpleNamespace(local_size=1, last=STARTING))
+    monkeypatch.setattr(joining, what, fail)
+    settings = Training(directory="d")
+    with Monitor(Limits.of(settings.failure), "127.0.0.1") as monitor:
+        with pytest.raises(RuntimeError, match="no such interface"), joined(settings, monitor.address):
+            pass
+        until(lambda: monitor.lost)
+    cause = "RuntimeError: no such interface, in step 0 (starting)"
+    assert monitor.lost == Lost(who=f"rank 1 on {HOST}", cause=cause)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -65,9 +65,11 @@ def _met(
 ) -> Iterator[tuple[HorovodExchange, Heart]]:
     """The ranks, once they have met, and the heart of this one.
 
-    Where a launcher listens, the heart beats before they meet: a rank may be lost on the way there, too.
+    Where a launcher listens, the heart beats before they meet: a rank may be lost on the way there, too, and what it
+    raises there it tells.
     """
     exchange: HorovodExchange | None = None
+    heart: Heart | None = None
 
     def place() -> Place:
         return STARTING if exchange is None else exchange.last
@@ -76,11 +78,17 @@ def _met(
         if address is not None:
             rank = int(os.environ["HOROVOD_RANK"])
             heart = stack.enter_context(beating(address, rank, place, limits))
-        exchange = HorovodExchange()
-        set_up_tensorflow(settings, exchange.local_size)
-        if address is None:
-            monitor = stack.enter_context(Monitor(limits)) if exchange.rank == 0 else None
-            address = exchange.broadcast_object(None if monitor is None else monitor.address)
-            assert address is not None
-            heart = stack.enter_context(beating(address, exchange.rank, place, limits, "rank 0"))
+        try:
+            exchange = HorovodExchange()
+            set_up_tensorflow(settings, exchange.local_size)
+            if address is None:
+                monitor = stack.enter_context(Monitor(limits)) if exchange.rank == 0 else None
+                address = exchange.broadcast_object(None if monitor is None else monitor.address)
+                assert address is not None
+                heart = stack.enter_context(beating(address, exchange.rank, place, limits, "rank 0"))
+        except BaseException as error:
+            if heart is not None:
+                heart.leave(error)
+            raise
+        assert heart is not None
         yield exchange, heart
