@@ -12,9 +12,7 @@ Rank 0 alone saves and restores what is the same on all ranks. Of tables that ar
 part (`esmm.spread`), in the same version; then all ranks save, and restore, together.
 """
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pydantic
@@ -125,11 +123,11 @@ class Checkpoints:
         version = self.newest = version or self.new_version()
         if not (self._is_first or self._spread):
             return version
-        with tempfile.TemporaryDirectory(prefix="esmm-checkpoint-") as directory:
+        with versions.staged(self.root, version) as directory:
             if self._is_first:
-                tf.train.Checkpoint(**self._parts).write(str(Path(directory) / _PREFIX))
-            self._spread.write(Path(directory))
-            stored = versions.upload(self.root, version, Path(directory))
+                tf.train.Checkpoint(**self._parts).write(str(directory / _PREFIX))
+            self._spread.write(directory)
+            stored = versions.upload(self.root, version, directory)
         if self._spread and self._exchange is not None:
             of_all = self._exchange.gather_objects(stored)
             stored = {name: file for of_rank in of_all for name, file in of_rank.items()}

@@ -4,8 +4,8 @@
     spread.write(directory)                  # directory/item/rows-1-of-2.npy, sum-1-of-2.npy
     spread.read(directory)                   # from the parts of 2 ranks, or of any other number of them
 
-Row r of a table is row r // N of the part of rank r mod N, of N ranks. Files are NumPy's, mapped and not loaded: of
-what other ranks have written only the rows that this one needs pass through memory, some at a time.
+Row r of a table is row r // N of the part of rank r mod N, of N ranks. Files are NumPy's, and neither written nor read
+as a whole: a rank's rows pass through memory some at a time, and others' files are mapped.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ class Spread:
         for table, whats in self._parts.items():
             (directory / table).mkdir(parents=True, exist_ok=True)
             for what, part in whats.items():
-                np.save(directory / table / f"{what}-{self._rank}-of-{self._ranks}.npy", part.numpy())
+                _write(directory / table / f"{what}-{self._rank}-of-{self._ranks}.npy", part)
 
     def read(self, directory: Path, only: str | None = None) -> None:
         """Set this rank's part of everything, or of one thing, to what all ranks of some run have written.
@@ -83,6 +83,18 @@ def of(model: "Model", optimizer: "Optimizer", exchange: "Exchange") -> Spread:
         for name, shard in model.shards.items()
     }
     return Spread(parts, exchange.rank, exchange.size)
+
+
+def _write(file: Path, part: tf.Variable) -> None:
+    """As np.save does."""
+    kind, rows = np.dtype(part.dtype.as_numpy_dtype), part.shape[0]
+    header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": tuple(part.shape)}
+    with file.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for start in range(0, rows, _BLOCK):
+            # A slice would read the variable whole: TensorFlow copies those that are written to row by row.
+            block = tf.gather(part, tf.range(start, min(start + _BLOCK, rows), dtype=tf.int64))
+            stream.write(block.numpy())
 
 
 def _parts_in(directory: Path, what: str) -> list[Path]:

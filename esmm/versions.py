@@ -15,6 +15,8 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -69,16 +71,37 @@ def put(root: str, version: str, directory: Path, facts: dict[str, Any]) -> None
     close(root, version, upload(root, version, directory), facts)
 
 
-def upload(root: str, version: str, directory: Path) -> dict[str, StoredFile]:
-    """Copy all files of a local directory to `root`/`version`, which does not make it complete; what they are."""
+@contextmanager
+def staged(root: str, version: str) -> Iterator[Path]:
+    """A local directory for files to `upload`; on a file system it is beside their place, and they need no other disk.
+
+    What a process that was killed leaves there is a part of a version that is not complete.
+    """
     fs, path = storage.at(root)
+    place = Path(path, version) if storage.is_local(fs) else None
+    if place is not None:
+        place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".esmm-", dir=place) as directory:
+        yield Path(directory)
+
+
+def upload(root: str, version: str, directory: Path) -> dict[str, StoredFile]:
+    """Copy all files of a local directory to `root`/`version`, or move them from a `staged` one; what they are.
+
+    The version is not complete with that.
+    """
+    fs, path = storage.at(root)
+    is_beside = storage.is_local(fs) and directory.parent == Path(path, version)
     stored = {}
     for file in sorted(found for found in directory.rglob("*") if found.is_file()):
         name = file.relative_to(directory).as_posix()
         target = f"{path}/{version}/{name}"
         fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
-        fs.put_file(str(file), target)
         stored[name] = StoredFile(bytes=file.stat().st_size, sha256=_sha256(file))
+        if is_beside:
+            file.replace(target)
+        else:
+            fs.put_file(str(file), target)
     return stored
 
 

@@ -1,5 +1,6 @@
 """What a run keeps, what it goes on from, and what it passes over."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,19 @@ def test_what_a_killed_writer_left_goes_with_the_older_ones(tmp_path: Path) -> N
     assert kept.resume("a") is None
     saved = kept.save(State(run="a"))
     assert [found.name for found in tmp_path.iterdir()] == [saved]
+
+
+def test_a_checkpoint_on_a_file_system_is_written_where_it_belongs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by way of a directory of temporary files, which may be small, or in memory."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    root = tmp_path / "checkpoints"
+    saved = Checkpoints(str(root), {"part": part(1.0)}, keep=1).save(State(run="a"))
+    manifest = versions.manifest(str(root), saved)
+    found = {file.relative_to(root / saved).as_posix() for file in (root / saved).rglob("*")}
+    assert found == {*manifest.files, "manifest.json"}
+    assert {name.partition(".")[0] for name in manifest.files} == {"state"}
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:

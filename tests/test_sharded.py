@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,22 @@ def test_other_ranks_read_what_some_have_written(
         Spread(read, reader, readers).read(tmp_path)
         for name, table in tables.items():
             np.testing.assert_array_equal(read[name]["rows"], table[reader::readers])
+
+
+def test_a_part_is_not_written_from_a_copy_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 16 MB no more than some blocks of 64 kB, and what else Python takes meanwhile."""
+    monkeypatch.setattr("esmm.spread._BLOCK", 2**10)
+    part = tf.Variable(np.random.default_rng(0).normal(size=(2**18, 16)).astype(np.float32))
+    part.scatter_nd_update([[3]], tf.ones((1, 16)))
+    spread = Spread({"item": {"rows": part}}, 0, 1)
+    tracemalloc.start()
+    try:
+        spread.write(tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+    np.testing.assert_array_equal(np.load(tmp_path / "item/rows-0-of-1.npy"), part.numpy())
 
 
 @pytest.mark.parametrize(("harm", "expected"), [
