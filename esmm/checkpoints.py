@@ -13,6 +13,8 @@ part (`esmm.spread`), in the same version; then all ranks save, and restore, tog
 """
 
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pydantic
@@ -20,13 +22,14 @@ import structlog
 import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
-from esmm import versions
+from esmm import storage, versions
 from esmm.epochs import Position
 from esmm.errors import DataError
 from esmm.metrics import Result
 from esmm.progress import Totals
 from esmm.runs import finished
 from esmm.spread import NOTHING, Spread
+from esmm.together import of_each, of_first
 
 if TYPE_CHECKING:
     from esmm.distributed.exchange import Exchange
@@ -148,59 +151,59 @@ class Checkpoints:
 
         That is where there is none, or the newest one is another run's or that of a run that is over.
         """
-        found = self._newest(run) if self._is_first else None
-        if self._exchange is not None:
-            found = self._exchange.broadcast_object(found)
-        if found is None:
-            return None
-        state, version = found
-        self.newest = version
-        if self._spread:
-            self._spread.read(versions.fetch(self.root, version))
-        self._forget(version)
-        return state
-
-    def _newest(self, run: str) -> tuple[State, str] | None:
-        """The newest checkpoint that is a run's and sound; what is the same on all ranks is set to what it holds."""
-        for version in reversed(versions.complete(self.root)):
+        for version in reversed(of_first(self._exchange, lambda: versions.complete(self.root))):
             try:
-                state = self._state(version)
-                if state.run != run:
-                    log.info("starting anew", checkpoint=version, of="another config or other samples")
+                state = of_first(self._exchange, partial(self._state, version, run))
+                if state is None:
                     return None
-                if version <= finished(self.root).checkpoint:
-                    log.info("starting anew", checkpoint=version, of="a run that is over")
-                    return None
-                self._restore(version, self._parts)
+                directory = self._restored(version, self._parts)
             except DataError as error:
-                log.warning("checkpoint passed over", checkpoint=version, error=str(error))
+                if self._is_first:
+                    log.warning("checkpoint passed over", checkpoint=version, error=str(error))
                 versions.forget(version)
                 continue
-            log.info("resuming", checkpoint=version, step=state.step, epoch=state.position.epoch + 1,
-                     samples=state.samples)  # fmt: skip
-            return state, version
+            self._read_spread(version, directory)
+            if self._is_first:
+                log.info("resuming", checkpoint=version, step=state.step, epoch=state.position.epoch + 1,
+                         samples=state.samples)  # fmt: skip
+            self.newest = version
+            return state
         return None
 
     def restore(self, version: str, only: str | None = None) -> None:
         """Set the variables of all parts, or of one, to a checkpoint's; of tables that are spread, `rows` is the model.
 
-        Raises DataError where a file of it, which is then named, is not what was saved.
+        Raises DataError, on all ranks, where a file of it, which is then named, is not what was saved.
         """
-        if self._is_first:
-            self._restore(version, {name: part for name, part in self._parts.items() if only in (None, name)})
+        parts = {name: part for name, part in self._parts.items() if only in (None, name)}
+        self._read_spread(version, self._restored(version, parts), only and "rows")
+
+    def _restored(self, version: str, parts: Mapping[str, tf.Module]) -> Path:
+        """Where a checkpoint's files are, once all have been compared, and rank 0's variables are set to theirs."""
         if self._spread:
-            self._spread.read(versions.fetch(self.root, version), only and "rows")
-        self._forget(version)
+            directory = of_each(
+                self._exchange, lambda: versions.fetch(self.root, version, share=self._share())
+            )
+        else:
+            directory = of_first(self._exchange, lambda: versions.fetch(self.root, version))
+        of_first(self._exchange, lambda: self._restore(version, directory, parts))
+        return directory
 
-    def _forget(self, version: str) -> None:
-        """Remove a copy on this host's disk, once none of its ranks reads it any more."""
-        if self._spread and self._exchange is not None:
-            self._exchange.gather_objects(None)
-        versions.forget(version)
+    def _read_spread(self, version: str, directory: Path, only: str | None = None) -> None:
+        if self._spread:
+            of_each(self._exchange, lambda: self._spread.read(directory, only))
+        versions.forget(version)  # a copy on this host's disk, which none of its ranks reads any more
 
-    def _restore(self, version: str, parts: Mapping[str, tf.Module]) -> None:
-        prefix = str(versions.fetch(self.root, version) / _PREFIX)
-        checkpoint = tf.train.Checkpoint(**parts)
+    def _share(self) -> tuple[int, int]:
+        """Of the ranks that look at the same files, which one this is, and how many."""
+        if self._exchange is None:
+            return 0, 1
+        if storage.is_local(storage.at(self.root)[0]):
+            return self._exchange.rank, self._exchange.size
+        return self._exchange.local_rank, self._exchange.local_size  # each host has a copy
+
+    def _restore(self, version: str, directory: Path, parts: Mapping[str, tf.Module]) -> None:
+        prefix, checkpoint = str(directory / _PREFIX), tf.train.Checkpoint(**parts)
         try:
             held = _held(prefix, checkpoint)
             for variable in (variable for part in parts.values() for variable in part.variables):
@@ -220,13 +223,19 @@ class Checkpoints:
     def _is_first(self) -> bool:
         return self._exchange is None or self._exchange.rank == 0
 
-    def _state(self, version: str) -> State:
+    def _state(self, version: str, run: str) -> State | None:
+        """What a checkpoint states of a run; None where it is of another one, or of one that is over."""
         facts = versions.manifest(self.root, version).facts
         try:
-            return State.model_validate(facts)
+            state = State.model_validate(facts)
         except pydantic.ValidationError as error:
             where, first = f"{self.root}/{version}", error.errors()[0]["msg"]
             raise DataError(where, expected="a checkpoint's manifest", found=first) from None
+        if state.run == run and version > finished(self.root).checkpoint:
+            return state
+        of = "a run that is over" if state.run == run else "another config or other samples"
+        log.info("starting anew", checkpoint=version, of=of)
+        return None
 
     def _remove_older(self, state: State) -> None:
         oldest = versions.complete(self.root)[-self._keep :][0]

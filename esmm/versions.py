@@ -152,8 +152,11 @@ def manifest(root: str, version: str) -> Manifest:
     return found
 
 
-def fetch(root: str, version: str, cache: Path | None = None) -> Path:
+def fetch(root: str, version: str, cache: Path | None = None, share: tuple[int, int] = (0, 1)) -> Path:
     """A local directory with the files of a version, each compared with the manifest.
+
+    Of N processes that look at the same files, `share` (k, N) has the k-th compare its part of them alone: what one
+    finds counts for all, and they have to tell each other before any of them reads.
 
     What is on local disk is used where it lies. Anything else is fetched once, whichever processes of the host ask for
     it, to a directory of the user's own in `cache`, by default the system's directory of temporary files; and anew
@@ -165,14 +168,14 @@ def fetch(root: str, version: str, cache: Path | None = None) -> Path:
     expected, where = manifest(root, version), f"{root}/{version}"
     if storage.is_local(fs):
         directory = Path(path) / version
-        _check(directory, expected, where)
+        _check(directory, expected, where, share)
         return directory
     directory = (cache or _own_cache()) / f"{version}-{expected.sha256[:16]}"
     directory.parent.mkdir(parents=True, exist_ok=True)
     with locked(directory.parent):
         if not directory.is_dir():
             _download(fs, f"{path}/{version}", expected, directory)
-    if _is_whole(directory, expected):
+    if _is_whole(directory, expected, share):
         return directory
     # It may have changed where it lies, which nobody would find to remove it; or another process is at this, too.
     with locked(directory.parent):
@@ -188,9 +191,11 @@ def forget(version: str) -> None:
         shutil.rmtree(copy, ignore_errors=True)
 
 
-def _check(directory: Path, expected: Manifest, where: str) -> None:
-    """Raise DataError, naming the first file of a version that is not in the directory as it was put."""
-    for name, stored in expected.files.items():
+def _check(directory: Path, expected: Manifest, where: str, share: tuple[int, int] = (0, 1)) -> None:
+    """Raise DataError, naming a file of a version that is not in the directory as it was put."""
+    number, of = share
+    # By size, so that shares are about equal.
+    for name, stored in sorted(expected.files.items(), key=lambda item: -item[1].bytes)[number::of]:
         file = directory / name
         if not file.is_file():
             raise DataError(f"{where}/{name}", expected=f"a file of {stored.bytes} bytes", found="none")
@@ -199,9 +204,9 @@ def _check(directory: Path, expected: Manifest, where: str) -> None:
                             found=f"another one, {_sha256(file)[:12]}…")  # fmt: skip
 
 
-def _is_whole(directory: Path, expected: Manifest) -> bool:
+def _is_whole(directory: Path, expected: Manifest, share: tuple[int, int] = (0, 1)) -> bool:
     try:
-        _check(directory, expected, str(directory))
+        _check(directory, expected, str(directory), share)
     except DataError:
         return False
     return True

@@ -1,7 +1,9 @@
 """What a run keeps, what it goes on from, and what it passes over."""
 
 import tempfile
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,13 @@ from structlog.testing import capture_logs
 from esmm import versions
 from esmm.checkpoints import Best, Checkpoints, State
 from esmm.config import Config
+from esmm.distributed.exchange import Alone
 from esmm.epochs import Leg, Position
 from esmm.errors import DataError
 from esmm.progress import Totals
 from esmm.runs import checkpoints_of, finish, finished, give_up, published
+from esmm.spread import Spread
+from tests.test_fitting import together
 
 
 def part(value: float) -> tf.Module:
@@ -106,6 +111,45 @@ def test_a_newest_model_that_cannot_be_read_keeps_no_run_from_going_on(config: C
     assert (warning["log_level"], warning["model"]) == ("warning", model.name)
     assert warning["error"].startswith(f"{model}/manifest.json: expected a manifest")
     assert kept.resume("a") == State(run="a", step=1)
+
+
+def test_ranks_share_out_what_is_compared_and_pass_a_checkpoint_over_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, sha256, compared = str(tmp_path), versions._sha256, Counter[str]()
+
+    def kept(rank: Alone, module: tf.Module, shard: tf.Variable) -> Checkpoints:
+        return Checkpoints(
+            root, {"part": module}, 3, rank, Spread({"item": {"rows": shard}}, rank.rank, rank.size)
+        )
+
+    def save(rank: Alone) -> None:
+        for step in (1, 2):
+            shard = tf.Variable(tf.fill((4, 2), 10.0 * step + rank.rank))
+            kept(rank, part(float(step)), shard).save(State(run="a", step=step))
+
+    def resume(rank: Alone) -> Any:
+        module, shard = part(0.0), tf.Variable(tf.zeros((4, 2)))
+        state = kept(rank, module, shard).resume("a")
+        return state and state.step, float(module.variable[0]), shard.numpy().tolist()
+
+    def counted(file: Path) -> str:
+        compared[file.relative_to(root).as_posix()] += 1
+        return sha256(file)
+
+    together(3, save)
+    older, newest = versions.complete(root)
+    shard = tmp_path / newest / "item/rows-2-of-3.npy"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"X")
+    monkeypatch.setattr(versions, "_sha256", counted)
+    with capture_logs() as lines:
+        found = together(3, resume)
+    assert found == [(1, float(rank == 0), [[10.0 + rank] * 2] * 4) for rank in range(3)]
+    [warning] = [line for line in lines if line["log_level"] == "warning"]
+    assert warning["error"].startswith(f"{shard}: expected the file with SHA-256 ")
+    files = [f"{older}/{name}" for name in versions.manifest(root, older).files]
+    assert {file: compared[file] for file in files} == dict.fromkeys(files, 1)
+    assert len(files) == 2 + 3
 
 
 def test_where_all_are_damaged_a_run_begins_anew(tmp_path: Path) -> None:

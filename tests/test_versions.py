@@ -114,6 +114,21 @@ def test_of_many_that_want_a_version_at_once_one_fetches_it(
     assert sorted(fetched) == ["data", "graph"]
 
 
+def test_processes_share_out_what_they_compare(
+    root: str, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """About equally, by size."""
+    for number in range(4):
+        (directory / f"part-{number}").write_bytes(b"x" * 2**number)
+    versions.put(root, "v1", directory, {})
+    sha256, compared = versions._sha256, []
+    monkeypatch.setattr(versions, "_sha256", lambda file: compared.append(file.name) or sha256(file))
+    for number in range(3):
+        versions.fetch(root, "v1", tmp_path / "cache", (number, 3))
+    # Of 8, 7, 5, 4, 2 and 1 bytes.
+    assert compared == ["part-3", "part-2", "data", "part-1", "graph", "part-0"]
+
+
 FACTS = {
     "columns": {"price": {"type": "float32"}},
     "bins": {"-3": 0.1 + 0.2, "4": 1e-300},

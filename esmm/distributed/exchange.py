@@ -26,6 +26,10 @@ class Exchange(Protocol):
 
     rank: int
     size: int
+    local_rank: int
+    """Among the ranks on this rank's host."""
+    local_size: int
+    """The ranks on this rank's host."""
 
     def at(self, step: int, doing: str) -> None:
         """Note what this rank does now, for whoever asks where it was when it was lost."""
@@ -92,6 +96,7 @@ class Alone:
     """One rank: what it has is the sum."""
 
     rank, size = 0, 1
+    local_rank, local_size = 0, 1
 
     def at(self, step: int, doing: str) -> None:
         """Nobody asks."""
@@ -135,8 +140,8 @@ class HorovodExchange(Whereabouts):
         horovod.init()
         self.rank: int = horovod.rank()
         self.size: int = horovod.size()
+        self.local_rank: int = horovod.local_rank()
         self.local_size: int = horovod.local_size()
-        """The ranks on this rank's host."""
 
     def sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Each tensor, all of them of one type, summed over ranks by one all-reduce."""
