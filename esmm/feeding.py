@@ -1,7 +1,7 @@
 """What a rank feeds its steps with: batches, how long each was waited for, and what keeps it from one.
 
     with reading(config) as load:
-        with closing(feed(epoch, config, rank=0, load=load, before=lambda: exchange.at(step, "reading"))) as feeding:
+        with closing(feed(epoch, config, exchange, load)) as feeding:
             for fed in feeding:
                 fed.batch["item"], fed.waited        # int64 [batch_size], 0.002
 
@@ -10,10 +10,10 @@ more than that it is gone: the last that it is fed with is padding, and the erro
 """
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import tensorflow as tf
 
@@ -25,6 +25,9 @@ from esmm.errors import DataError
 from esmm.layers.tables import Batch
 from esmm.reader import Load
 
+if TYPE_CHECKING:
+    from esmm.distributed.exchange import Exchange
+
 
 class Fed(NamedTuple):
     """A batch, or padding and why there is none."""
@@ -35,20 +38,18 @@ class Fed(NamedTuple):
     """Seconds that it took to come."""
 
 
-def feed(
-    epoch: Epoch, config: Config, *, rank: int, load: Load, before: Callable[[], None]
-) -> Generator[Fed, None, None]:
-    """A rank's batches of an epoch; `before` is called before each is waited for.
+def feed(epoch: Epoch, config: Config, exchange: "Exchange", load: Load) -> Generator[Fed, None, None]:
+    """A rank's batches of an epoch.
 
     To be closed: the traceback of an exception in a step keeps it, and its threads would go on reading.
     """
-    batches = read(epoch, config, rank=rank, load=load)
+    batches = read(epoch, config, rank=exchange.rank, load=load)
     with closing(iter(batches)) as iterator:
+        awaited = exchange.awaited(iterator)
         while True:
-            before()
             since = time.monotonic()
             try:
-                batch = next(iterator)
+                batch = next(awaited)
             except StopIteration:
                 return
             except DataError as error:

@@ -161,14 +161,8 @@ class _Run:
             Metrics(self._measured.vector.numpy()) if exchange.rank == 0 and totals.samples else Metrics()
         )
         number = state.step
-        feeding = feed(
-            epoch,
-            self._config,
-            rank=exchange.rank,
-            load=self._load,
-            before=lambda: exchange.at(number + 1, "reading"),
-        )
-        with closing(feeding):
+        exchange.at(number, "training")
+        with closing(feed(epoch, self._config, exchange, self._load)) as feeding:
             for taken, fed in enumerate(feeding, 1):
                 number = state.step + taken
                 stepped, found = self._take(number, fed)
@@ -184,6 +178,7 @@ class _Run:
                     measured = summed(measured, exchange)
                     self._save(state.within_epoch(number, epoch.after(taken), totals), measured)
                     measured = measured if exchange.rank == 0 else Metrics()
+                    exchange.at(number, "training")
         outcome = Outcome(losses=totals.means, metrics=summed(measured, exchange).result())
         if self._progress:
             self._progress.epoch(number, epoch.number + 1, outcome.losses, outcome.metrics)
@@ -191,7 +186,7 @@ class _Run:
 
     def _take(self, number: int, fed: Fed) -> tuple[Stepped, Totals]:
         """One step; raises, on all ranks at once, what keeps one of them from it."""
-        self._exchange.at(number, "in the step")
+        self._exchange.at(number, "training")
         self._optimizer.learning_rate.assign(self._rate(number))
         if fed.error is not None:
             log.error("cannot read", rank=self._exchange.rank, host=platform.node(), error=str(fed.error))

@@ -172,7 +172,7 @@ def test_times_add_up_to_less_than_what_is_asked() -> None:
         assert 2 * limits.interval < limits.silence
 
 
-@pytest.mark.parametrize("doing", ["reading", "reading batch 3, validating"])
+@pytest.mark.parametrize("doing", ["reading batch 513, training", "reading batch 3, validating"])
 def test_a_rank_whose_batch_does_not_come_is_lost(doing: str) -> None:
     """Its heart beats, but its step does not go on; that another rank waits in a step is no reason."""
     with Monitor(LIMITS, "127.0.0.1") as monitor:

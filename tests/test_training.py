@@ -163,7 +163,11 @@ def test_a_rank_that_waits_for_samples_says_so_whatever_they_are_for(
     synthetic.publish(config, [60])
     plan = make_plan(config.samples.table, None, schema.training_columns(config))
     train(config, plan, exchange, [synthetic.DAY], plan)
-    assert doing == ["reading", "reading batch 1, validating", "reading batch 1, looking at samples"]
+    assert doing == [
+        "reading batch 1, training",
+        "reading batch 1, validating",
+        "reading batch 1, looking at samples",
+    ]
     assert exchange.last.doing == "exporting"
 
 

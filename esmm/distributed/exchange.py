@@ -80,8 +80,9 @@ class Whereabouts:
 
     def awaited(self, batches: Iterable[T]) -> Iterator[T]:
         """The same, noting of each that this rank waits for it, amid what it does now."""
-        amid, iterator = self.last, iter(batches)
+        iterator = iter(batches)
         for number in itertools.count(1):
+            amid = self.last
             self.last = Place(amid.step, f"{READING} batch {number}, {amid.doing}")
             try:
                 batch = next(iterator)

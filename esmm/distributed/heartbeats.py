@@ -4,8 +4,8 @@ Where a rank dies, Horovod tells of a connection that broke; where it freezes, o
 whichever rank gives up first. So each rank has a heart, which tells a monitor every few seconds that it is alive and
 where it is, and hears whether another one was lost:
 
-    with beating(monitor.address, rank=1, place=lambda: (512, "reading"), limits=limits) as heart:
-        heart.lost         # None, or Lost("rank 0 on worker-7", "its process ended, in step 512 (reading)")
+    with beating(monitor.address, rank=1, place=lambda: (512, "training"), limits=limits) as heart:
+        heart.lost         # None, or Lost("rank 0 on worker-7", "its process ended, in step 512 (training)")
 
 Every rank whose heart hears of a loss has a while to end by Horovod's own error; after that the heart ends the process,
 since no thread can be called back from a collective. The monitor (`esmm.distributed.monitor`) is beside the launcher,
@@ -80,7 +80,7 @@ class Lost(pydantic.BaseModel):
     who: str
     """`rank 1 on worker-7`, say."""
     cause: str
-    """And where it was, as far as it has said: `its process ended, in step 512 (reading)`."""
+    """And where it was, as far as it has said: `its process ended, in step 512 (training)`."""
     error: tuple[str, str, str, str] | None = None
     """Of a JobError that the rank raised: its class, where, expected and found."""
 
