@@ -58,6 +58,39 @@ def test_one_machine_has_what_is_free_without_javas_heap(
     assert found == ({} if cpus is None else {"spark.task.cpus": cpus})
 
 
+@pytest.mark.parametrize(("free", "cpus"), [(4.5, "2"), (3.1, "2"), (8.5, "2"), (12.5, None)])
+def test_one_machine_always_runs_one_task(
+    config: Config, version: str, monkeypatch: pytest.MonkeyPatch, free: float, cpus: str | None
+) -> None:
+    """Though Java's 4 GiB would leave less than a worker's 4 of what is free, or less than nothing."""
+    monkeypatch.setattr(
+        room.psutil, "virtual_memory", lambda: type("Memory", (), {"available": int(free * GIB)})
+    )
+    with capture_logs() as lines:
+        found = room.settings(config, version, {"spark.master": "local[2]", "spark.driver.memory": "4g"})
+    assert found == ({} if cpus is None else {"spark.task.cpus": cpus})
+    warnings = [line for line in lines if line["log_level"] == "warning"]
+    assert [line["free"] for line in warnings] == ([f"{free} GiB"] if free < 8 else [])
+
+
+def test_a_machine_that_cannot_hold_the_model_is_an_error(
+    config: Config, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2.9 * GIB}))
+    expected = r"3.0 GiB of free memory for the model, or one with fewer rows in `embeddings`, found 2.9 GiB$"
+    with pytest.raises(DataError, match=rf"{version}: expected {expected}"):
+        room.settings(config, version, {"spark.master": "local[2]", "spark.driver.memory": "4g"})
+
+
+def test_what_is_left_of_a_machine_is_never_below_nothing(
+    config: Config, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 3 * GIB}))
+    given = {"spark.master": "local-cluster[1,2,1024]", "spark.driver.memory": "4g"}
+    with pytest.raises(DataError, match=r"expected 4.0 GiB for a worker, found 0.0 GiB$"):
+        room.settings(config, version, given)
+
+
 def test_executors_of_one_machine_share_what_is_free(
     config: Config, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
