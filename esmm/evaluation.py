@@ -177,8 +177,17 @@ def evaluate(
 
 
 def measured(predictions: DataFrame) -> Metrics:
-    """The metrics of predictions alone, such as those of another model on the same samples."""
-    return _summed(predictions, [*_LABELS, *PREDICTIONS])[0].model
+    """The metrics of predictions alone, such as those of another model on the same samples.
+
+    They are made before they are summed: a task that did both at once would take two Python workers, and the one that
+    sums could have a model, too, from when it scored.
+    """
+    columns = [*_LABELS, *PREDICTIONS]
+    predictions = predictions.select(columns).persist()
+    try:
+        return _summed(predictions, columns)[0].model
+    finally:
+        predictions.unpersist()
 
 
 def _check(sums: _Sums) -> None:

@@ -2,10 +2,11 @@
 
     SparkSession.builder.config(map=settings | room.settings(config, version, settings))
 
-A worker that scores holds the whole model. Where not as many fit as there are cores, fewer tasks run at once, by
-`spark.task.cpus`; TensorFlow then has those cores of a task. Where not even one fits, the job ends before any row is
-scored. What there is for workers is what Spark leaves beside the JVM, `spark.executor.memoryOverhead`; on one machine,
-the memory that is free, without the heaps that Java may still grow to. Where nothing says it, nothing is checked.
+A worker that scores holds the whole model, one at a time. Where not as many fit as there are cores, fewer tasks run at
+once, by `spark.task.cpus`; TensorFlow then has those cores of a task. Where not even one fits, the job ends before any
+row is scored. What there is for workers is what Spark leaves beside the JVM, `spark.executor.memoryOverhead`; on one
+machine, the memory that is free, without the heaps that Java may still grow to. Where nothing says it, nothing is
+checked.
 
 With `local[…]` that heap is a bound which few jobs come near, and no memory was set aside for it: one task runs there
 in any case, unless what is free does not hold the model itself.
@@ -39,16 +40,21 @@ _LOCAL = re.compile(r"local(\[(\d+|\*)(,\d+)?\])?")
 _UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
-def settings(config: Config, version: str, given: Mapping[str, str] | None = None) -> dict[str, str]:
+def settings(
+    config: Config, version: str, given: Mapping[str, str] | None = None, rival: str | None = None
+) -> dict[str, str]:
     """What a session that scores with a model is to have set; nothing where each core can have the model.
 
-    `given` are settings of the session that spark-submit does not know. Raises DataError where the memory is too little
-    for one worker, or with `local[…]` for the model alone.
+    `given` are settings of the session that spark-submit does not know, `rival` is a model that it scores with
+    afterwards: the larger one counts. Raises DataError where the memory is too little for one worker, or, with
+    `local[…]`, for the model alone.
     """
     SparkContext._ensure_initialized()  # what spark-submit was given is known to Java alone
     conf = dict(SparkConf().getAll()) | dict(given or {})
-    where = f"{config.scoring.models}/{version}"
-    model = versions.manifest(config.scoring.models, version).facts.get("bytes", 0)
+    models = config.scoring.models
+    sizes = {each: versions.manifest(models, each).facts.get("bytes", 0) for each in (version, rival) if each}
+    version = max(sizes, key=lambda each: sizes[each])
+    where, model = f"{models}/{version}", sizes[version]
     needed = model + WORKER
     if _OF_WORKERS in conf:
         _check_each(conf, needed + _UNFILLED)

@@ -10,8 +10,9 @@ row, is ever a Python object.
 """
 
 import datetime as dt
+import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -176,9 +177,23 @@ def _names(columns: Iterable[Column]) -> list[str]:
     return [column.name for column in columns]
 
 
-@lru_cache(maxsize=1)
+_held: dict[tuple[str, str], Predict] = {}
+"""What this Python worker has loaded: one model, by where it is and its version."""
+
+
 def loaded(models: str, version: str) -> Predict:
-    """The model, fetched, verified and loaded once a Python worker, on the cores of one task."""
+    """The model, fetched, verified and loaded once a Python worker, on the cores of one task.
+
+    The one that the worker had goes before it comes: there is memory for one at a time (`esmm.room`).
+    """
+    if (models, version) not in _held:
+        _held.clear()
+        gc.collect()  # what TensorFlow loads refers to itself
+        _held[models, version] = _load(models, version)
+    return _held[models, version]
+
+
+def _load(models: str, version: str) -> Predict:
     import tensorflow as tf
 
     from esmm import export

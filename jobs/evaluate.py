@@ -40,7 +40,7 @@ def main(
     rival = None if without_champion else gates.rival(config, version, champion)
     with claims.directory_claimed(config.evaluation.directory, claims.new_run()):
         settings = cli.spark_settings(config)
-        settings |= room.settings(config, version, settings)
+        settings |= room.settings(config, version, settings, rival)
         spark = SparkSession.builder.config(map=settings).getOrCreate()
         try:
             samples = evaluation.held_out(spark, config, days)

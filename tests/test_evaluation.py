@@ -3,6 +3,7 @@
 import datetime as dt
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from esmm import statements
+from esmm import evaluation, statements
 from esmm.config import Config
 from esmm.errors import DataError
 from esmm.evaluation import Evaluation, days_before, evaluate, held_out
@@ -236,6 +237,31 @@ def test_popularity_is_learnt_from_days_without_some_of_their_exposures(
         assert popularity is not None
         found.append(popularity.result())
     assert found[0] == found[1]
+
+
+def test_what_sums_has_no_python_worker_before_what_scores_has_given_back_its_own(
+    spark: SparkSession, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker keeps the model that it has scored with: in two of a task at once there could be two models."""
+
+    def scored(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield from [batch] * 50  # some 48 MB in all, more than the sockets on the way hold
+        (tmp_path / "done").touch()
+
+    summed = evaluation._partial
+
+    def partial(heaviest: Any, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        assert (tmp_path / "done").exists()
+        yield from summed(heaviest, batches)
+
+    rows = drawn(20_000, 1)
+    predictions = as_predictions(spark, rows, parts=1).select(*rows.columns[3:9])
+    monkeypatch.setattr(evaluation, "_partial", partial)
+    kept = spark.sparkContext._jsc.getPersistentRDDs().size()
+    found = evaluation.measured(predictions.mapInArrow(scored, predictions.schema))
+    assert found.ctr.rows == 50 * (rows["weight"] > 0).sum()
+    assert spark.sparkContext._jsc.getPersistentRDDs().size() == kept
 
 
 def test_no_rows_to_measure_is_an_error(spark: SparkSession, config: Config) -> None:

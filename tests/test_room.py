@@ -20,12 +20,12 @@ KUBERNETES = {"spark.master": "k8s://https://host:6443", "spark.executor.cores":
 @pytest.fixture
 def version(config: Config, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model of 3 GiB, as its manifest has it: 4 GiB a worker."""
-    versions.put(
-        config.scoring.models,
-        version := versions.new_version(),
-        tmp_path_factory.mktemp("empty"),
-        {"bytes": 3 * GIB},
-    )
+    return put(config, tmp_path_factory.mktemp("empty"), 3)
+
+
+def put(config: Config, empty: Path, size: int) -> str:
+    """The version of a model of so many GiB, as its manifest has it."""
+    versions.put(config.scoring.models, version := versions.new_version(), empty, {"bytes": size * GIB})
     return version
 
 
@@ -45,6 +45,20 @@ def test_as_many_tasks_at_once_as_fit(
         found = room.settings(config, version, KUBERNETES | given)
     assert found == ({} if cpus is None else {"spark.task.cpus": cpus})
     assert [line["tasks"] for line in lines] == ([] if cpus is None else [8 // int(cpus)])
+
+
+@pytest.mark.parametrize(("size", "cpus"), [(1, "4"), (5, "8")])
+def test_of_two_models_that_score_after_each_other_the_larger_counts(
+    config: Config, version: str, tmp_path: Path, size: int, cpus: str
+) -> None:
+    """8 GiB hold two workers of 4 GiB or one of 6, and never have to hold both models."""
+    (tmp_path / "empty").mkdir()
+    rival = put(config, tmp_path / "empty", size)
+    given = KUBERNETES | {"spark.executor.memoryOverhead": "8g"}
+    assert room.settings(config, version, given, rival) == {"spark.task.cpus": cpus}
+    larger, needed = (version, 4) if size < 3 else (rival, 6)
+    with pytest.raises(DataError, match=f"{larger}: expected {needed}.0 GiB for a worker, found 1.0 GiB"):
+        room.settings(config, version, given | {"spark.executor.memoryOverhead": "1g"}, rival)
 
 
 @pytest.mark.parametrize(("master", "cpus"), [

@@ -1,6 +1,7 @@
 """Scoring: the same probabilities as the model's own, ranks, and a table that is whole or not there."""
 
 import datetime as dt
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,27 @@ def test_batches_of_any_size_give_the_same(config: Config, model: str) -> None:
     assert {name: len(array) for name, array in scoring.predict_in_batches(predict, empty, 4).items()} == {
         "pctr": 0, "pcvr": 0, "pctcvr": 0,
     }  # fmt: skip
+
+
+def test_a_worker_drops_the_model_that_it_has_before_it_loads_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is loaded refers to itself, as what TensorFlow loads does, so that to forget it is not enough."""
+    before: list[weakref.ref[Any]] = []
+    were_there: list[list[bool]] = []
+
+    def load(models: str, version: str) -> Any:
+        were_there.append([model() is not None for model in before])
+        loaded = type("Model", (), {})()
+        loaded.itself = loaded
+        before.append(weakref.ref(loaded))
+        return loaded
+
+    monkeypatch.setattr(scoring, "_held", {})
+    monkeypatch.setattr(scoring, "_load", load)
+    for version in ("v1", "v1", "v2", "v1"):
+        scoring.loaded("models", version)
+    assert were_there == [[], [False], [False, False]]
 
 
 def ranked_by(config: Config, **settings: Any) -> Config:
