@@ -21,6 +21,7 @@ what is left of a model whose scores are made once a night.
 """
 
 import datetime as dt
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,11 +32,12 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm import inputs, segments, statements, tables
+from esmm import inputs, schema, segments, statements, tables
 from esmm.agreement import Agreement
 from esmm.config import Config, Log
 from esmm.errors import DataError
 from esmm.metrics import TASKS, Additive, Floats, Metrics, Result, TaskMetrics
+from esmm.plan import make_plan
 from esmm.schema import PREDICTIONS
 from esmm.segments import BySegment, Segment, Values
 
@@ -107,7 +109,9 @@ def days_before(spark: SparkSession, config: Config, day: dt.date) -> list[dt.da
 def held_out(spark: SparkSession, config: Config, days: Sequence[dt.date]) -> DataFrame:
     """The samples of published days.
 
-    Raises DataError, naming the day, where one is missing, empty, or without some of its unclicked exposures.
+    Raises DataError, naming the day or the file, where one is missing, empty, or without some of its unclicked
+    exposures; and where columns, types or the lengths of lists are not the config's, with which models are compared
+    (`scoring.check_model`): Spark would make nulls of a column that a file lacks, and short lists would be padded.
     """
     table = tables.samples(config, spark)
     for day in days:
@@ -117,7 +121,8 @@ def held_out(spark: SparkSession, config: Config, days: Sequence[dt.date]) -> Da
                             found=f"{kept:.0%} of the unclicked ones")  # fmt: skip
         if not table.manifest(day).rows:
             raise DataError(f"{table.root}/ds={day}", expected="at least one sample", found="an empty day")
-    return spark.read.parquet(*table.files(days))
+    plan = make_plan(table, days, schema.sample_columns(config))
+    return spark.read.parquet(*(file.url for file in plan.files))
 
 
 def evaluate(
@@ -240,7 +245,10 @@ def _summed(rows: DataFrame, columns: Sequence[str], heaviest: Values = ()) -> t
         wanted.append(F.col("segments"))
     numbers = rows.select(wanted)
     partial_sums = numbers.mapInArrow(partial(_partial, heaviest), "part int, position int, amount double")
-    total = partial_sums.groupBy("part", "position").agg(F.sum("amount").alias("amount")).toPandas()
+    with warnings.catch_warnings():
+        # What a worker ends with it would print beside the error, as a traceback.
+        warnings.filterwarnings("ignore", "toPandas attempted Arrow optimization")
+        total = partial_sums.groupBy("part", "position").agg(F.sum("amount").alias("amount")).toPandas()
     sums, by_segment = _Sums(), BySegment(heaviest)
     for part, state in enumerate([sums, *by_segment.parts]):
         of_part = total[total["part"] == part]

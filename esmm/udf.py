@@ -80,9 +80,7 @@ def _arrays(frame: pd.DataFrame, columns: Sequence[schema.Column]) -> dict[str, 
         if column.name not in frame:
             raise DataError(f"column {column.name}", expected="a field of the struct", found="no such field")
     return {
-        column.name: _scalars(frame[column.name], column)
-        if column.length is None
-        else _lists(frame[column.name], column, column.length)
+        column.name: (_scalars if column.length is None else _lists)(frame[column.name], column)
         for column in columns
     }
 
@@ -91,16 +89,12 @@ def _scalars(values: pd.Series, column: schema.Column) -> np.ndarray:
     return _checked(values.to_numpy(), column)
 
 
-def _lists(values: pd.Series, column: schema.Column, length: int) -> np.ndarray:
+def _lists(values: pd.Series, column: schema.Column) -> np.ndarray:
     # A list without entries has no type of its own: joined with the others, it would make floats of their ids.
     there = [entries for entries in values if entries is not None and len(entries)]
     flat = np.concatenate(there) if there else np.empty(0, column.type)
     lengths = np.array([0 if entries is None else len(entries) for entries in values], np.int64)
-    if len(lengths) and lengths.max() > length:
-        raise DataError(
-            f"column {column.name}", expected=f"lists of at most {length}", found=f"one of {lengths.max()}"
-        )
-    return padded(_checked(flat, column), lengths, length, ABSENT if column.type == "int64" else 0)
+    return padded(_checked(flat, column), lengths, column)
 
 
 def _checked(values: np.ndarray, column: schema.Column) -> np.ndarray:

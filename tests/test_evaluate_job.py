@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer.testing
 import yaml
@@ -15,9 +17,11 @@ from sklearn.metrics import roc_auc_score
 from esmm import cli, gates, models, registry, schema, versions
 from esmm.config import Config, parse
 from esmm.export import export, load
+from esmm.publish import Table
 from jobs import evaluate, roll_back
 from tests import synthetic
 from tests.conftest import small
+from tests.sample_files import with_column
 from tests.test_score_job import session as session  # a fixture: the jobs take the tests' session
 
 DAY = str(synthetic.DAY)
@@ -58,6 +62,12 @@ def file(values: dict[str, Any], config: Config, tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+def publish_again(config: Config) -> None:
+    """With a manifest of what the files hold now."""
+    table = Table(config.samples.table)
+    table.publish(synthetic.DAY, table.manifest(synthetic.DAY).run, config=config.digest())
 
 
 def without(values: dict[str, Any], left_out: str | None) -> Config:
@@ -102,6 +112,7 @@ def test_the_champion_is_measured_on_the_same_rows(file: Path, config: Config, e
     samples["purchase"] = samples["purchase"] & samples["click"]
     [stored] = Path(config.samples.table).glob("run=*/ds=*/part-0.parquet")
     synthetic.write(config, samples, str(stored))
+    publish_again(config)
     own = roc_auc_score(samples["click"], load(config.scoring.models, version)(samples)["pctr"])
     assert own < 0.9
     theirs = champion(config, first)
@@ -141,6 +152,52 @@ def test_every_gate_that_does_not_hold_is_named(file: Path, config: Config, expo
     assert f"{where}ctr.auc: expected at least 0.99, found 0." in found.output
     assert "; ctcvr.pcoc: expected 0 to 0.001, found " in found.output
     assert registry.champion(config.scoring.models) is None
+
+
+def column_changed(name: str, change: Callable[[list[Any]], pa.Array]) -> Callable[[pa.Table], pa.Table]:
+    def changed(samples: pa.Table) -> pa.Table:
+        return with_column(samples, name, change(samples[name].to_pylist()))
+
+    return changed
+
+
+BAD: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
+    "a list that is too long": (
+        column_changed("clicked_item", lambda lists: pa.array([2 * entries for entries in lists])),
+        ".parquet, column clicked_item: expected lists of 5 without nulls, found 3000 values and 0 nulls in 300 rows",
+    ),
+    "a list that is too short": (
+        column_changed("clicked_item", lambda lists: pa.array([entries[:3] for entries in lists])),
+        ".parquet, column clicked_item: expected lists of 5 without nulls, found 900 values and 0 nulls in 300 rows",
+    ),
+    "lists that are long and short by turns": (
+        column_changed("clicked_item", lambda lists: pa.array([[*lists[0], 7], lists[1][1:], *lists[2:]])),
+        "error: column clicked_item: expected lists of at most 5, found one of 6",
+    ),
+    "a float in place of an id": (
+        column_changed("item", lambda ids: pa.array(ids, "float64")),
+        f"/samples/ds={DAY}, column item: expected int64, found double",
+    ),
+    "a column that is not there": (
+        lambda samples: samples.drop_columns(["price"]),
+        f"/samples/ds={DAY}, column price: expected float, found no column",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_samples_of_another_schema_than_the_models_are_not_scored(
+    file: Path, config: Config, exported: list[str], case: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    change, line = BAD[case]
+    [stored] = Path(config.samples.table).glob("run=*/ds=*/part-0.parquet")
+    pq.write_table(change(pq.ParquetFile(stored).read()), stored)
+    publish_again(config)
+    found = ran(evaluate.main, file, "--from", DAY, "--to", DAY, "--model", exported[0])
+    assert (found.exit_code, line in found.output) == (1, True), found.output
+    assert "Traceback" not in found.output
+    assert not [warning for warning in recwarn if "Traceback" in str(warning.message)]
+    assert not Path(config.evaluation.directory).exists()
 
 
 def test_who_is_promoted_meanwhile_stays(

@@ -15,7 +15,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from esmm import evaluation, statements
+from esmm import evaluation, schema, statements
 from esmm.config import Config
 from esmm.errors import DataError
 from esmm.evaluation import Evaluation, days_before, evaluate, held_out
@@ -194,9 +194,18 @@ def test_popularity_given_and_expected(spark: SparkSession) -> None:
     }  # fmt: skip
 
 
+def whole(config: Config, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with all columns of a sample."""
+    for column in schema.sample_columns(config):
+        if column.name not in rows:
+            zeros = np.zeros((len(rows), column.length or 1), column.type)
+            rows[column.name] = zeros[:, 0] if column.length is None else list(zeros)
+    return rows
+
+
 def test_held_out_samples_are_those_of_the_days(spark: SparkSession, config: Config) -> None:
     for day, seed in zip([*EARLIER, DAY], (1, 2, 3), strict=True):
-        publish(config, day, drawn(10, seed))
+        publish(config, day, whole(config, drawn(10, seed)))
     names = {row["name"] for row in held_out(spark, config, [EARLIER[1], DAY]).select("name").collect()}
     assert names == {f"exposure {seed}/{number}" for seed in (2, 3) for number in range(10)}
 

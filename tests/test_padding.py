@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from esmm.errors import DataError
 from esmm.padding import padded, to_array
 from esmm.schema import Column, Role
 
@@ -18,13 +19,33 @@ LARGE = 2**53 + 1
 @given(lists=st.lists(st.lists(st.integers(0, 2**62), max_size=4)))
 def test_entries_come_first_and_in_order(lists: list[list[int]]) -> None:
     flat = np.array([entry for entries in lists for entry in entries], np.int64)
-    found = padded(flat, np.array([len(entries) for entries in lists], np.int64), 4, -1)
+    column = Column("a", "int64", Role.FEATURE, 4)
+    found = padded(flat, np.array([len(entries) for entries in lists], np.int64), column)
     assert found.tolist() == [entries + [-1] * (4 - len(entries)) for entries in lists]
 
 
 def test_a_list_that_is_too_long_is_not_cut() -> None:
-    with pytest.raises(ValueError, match="at most 2, found one of 3"):
-        padded(np.arange(3), np.array([3]), 2, -1)
+    column = Column("a", "int64", Role.FEATURE, 2)
+    with pytest.raises(DataError, match=r"^column a: expected lists of at most 2, found one of 3$"):
+        to_array(pa.array([[7], [7, 8, 9]]), column)
+
+
+@pytest.mark.parametrize(
+    ("type_", "length", "values", "message"),
+    [
+        ("int64", None, pa.array([0.5, None]), "int64, found double"),
+        ("int64", 2, pa.array([[0.5]]), "list<item: int64>, found list<item: double>"),
+        ("int64", None, pa.array(["7"]), "int64, found string"),
+        ("int64", None, pa.array([None]), "int64, found null"),
+        ("float32", 2, pa.array([0.5], "float32"), "list<item: float>, found float"),
+        ("float32", None, pa.array([[0.5]]), "float, found list<item: double>"),
+    ],
+)
+def test_a_column_of_another_type_is_not_taken_for_it(
+    type_: Any, length: int | None, values: pa.Array, message: str
+) -> None:
+    with pytest.raises(DataError, match=f"^column a: expected {message}$"):
+        to_array(values, Column("a", type_, Role.FEATURE, length))
 
 
 @pytest.mark.parametrize(
