@@ -8,13 +8,17 @@ The files come first and manifest.json, with the length and SHA-256 of each and 
 leaves no version. Checkpoints and models are kept like this; nothing of a version changes once it is complete.
 """
 
+import contextlib
 import datetime as dt
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -28,6 +32,10 @@ from esmm.errors import DataError
 from esmm.files import locked, write_atomically
 
 _MANIFEST = "manifest.json"
+
+_KEPT = dt.timedelta(days=1)
+"""How long a copy stays that nobody asks for: whoever has asked for it has long read it by then."""
+_COPY = re.compile(r".+-[0-9a-f]{16}(\.unfinished)?")
 
 
 class StoredFile(pydantic.BaseModel):
@@ -160,9 +168,9 @@ def fetch(root: str, version: str, cache: Path | None = None, share: tuple[int, 
 
     What is on local disk is used where it lies. Anything else is fetched once, whichever processes of the host ask for
     it, to a directory of the user's own in `cache`, by default the system's directory of temporary files; and anew
-    where that copy has changed.
+    where that copy has changed. Before another one comes, copies go that nobody has asked for in a day.
 
-    Raises DataError, naming the file, where one is missing or is not what was put there.
+    Raises DataError, naming the file, where one is missing or is not what was put there, and where the disk is full.
     """
     fs, path = storage.at(root)
     expected, where = manifest(root, version), f"{root}/{version}"
@@ -174,7 +182,10 @@ def fetch(root: str, version: str, cache: Path | None = None, share: tuple[int, 
     directory.parent.mkdir(parents=True, exist_ok=True)
     with locked(directory.parent):
         if not directory.is_dir():
+            _clear(directory.parent)
             _download(fs, f"{path}/{version}", expected, directory)
+        with contextlib.suppress(FileNotFoundError):  # `forget` does not wait for the lock
+            os.utime(directory)  # by which `_clear` sees when it was asked for
     if _is_whole(directory, expected, share):
         return directory
     # It may have changed where it lies, which nobody would find to remove it; or another process is at this, too.
@@ -217,8 +228,8 @@ def _download(fs: fsspec.AbstractFileSystem, source: str, expected: Manifest, ta
     unfinished = target.with_name(f"{target.name}.unfinished")
     for left in (unfinished, target):
         shutil.rmtree(left, ignore_errors=True)
-    unfinished.mkdir()
     try:
+        unfinished.mkdir()
         for name in expected.files:
             (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
             fs.get_file(f"{source}/{name}", str(unfinished / name))
@@ -226,8 +237,23 @@ def _download(fs: fsspec.AbstractFileSystem, source: str, expected: Manifest, ta
     except FileNotFoundError:
         wanted = "the file that the manifest names"
         raise DataError(f"{source}/{name}", expected=wanted, found="none") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        size = sum(file.bytes for file in expected.files.values())
+        raise DataError(str(target.parent), expected=f"room for the {size:,} bytes of {source}",
+                        found=os.strerror(error.errno)) from None  # fmt: skip
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _clear(cache: Path) -> None:
+    """Remove old copies, and what a process that was killed has left; the caller has locked the cache."""
+    oldest = time.time() - _KEPT.total_seconds()
+    for copy in cache.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if _COPY.fullmatch(copy.name) and (copy.suffix == ".unfinished" or copy.stat().st_mtime < oldest):
+                shutil.rmtree(copy, ignore_errors=True)
 
 
 def _own_cache() -> Path:

@@ -1,6 +1,10 @@
 """Versions count once they are complete, and are what was put there."""
 
+import errno
+import os
+import re
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -127,6 +131,48 @@ def test_processes_share_out_what_they_compare(
         versions.fetch(root, "v1", tmp_path / "cache", (number, 3))
     # Of 8, 7, 5, 4, 2 and 1 bytes.
     assert compared == ["part-3", "part-2", "data", "part-1", "graph", "part-0"]
+
+
+def test_copies_that_nobody_asks_for_go_before_another_one_comes(directory: Path, tmp_path: Path) -> None:
+    """Four models, of which one was asked for 25 hours ago, one 23, and one long ago and just now."""
+    root, cache = f"memory:/{tmp_path}/root", tmp_path / "cache"
+    for version in ("v1", "v2", "v3", "v4"):
+        versions.put(root, version, directory, {})
+    copies = [versions.fetch(root, version, cache) for version in ("v1", "v2", "v3")]
+    for copy, hours in zip(copies, (25, 23, 1_000), strict=True):
+        aged(copy, hours)
+    versions.fetch(root, "v3", cache)
+    killed, strange = cache / f"v5-{'0' * 16}.unfinished", cache / "photographs"
+    killed.mkdir()
+    strange.mkdir()
+    aged(strange, 1_000)
+    assert all(copy.exists() for copy in copies), "what is there already takes no room"
+    found = versions.fetch(root, "v4", cache)
+    assert set(cache.iterdir()) == {*copies[1:], found, strange}
+    assert (versions.fetch(root, "v1", cache) / "graph").read_bytes() == b"graph"
+
+
+def aged(copy: Path, hours: float) -> None:
+    then = time.time() - 3600 * hours
+    os.utime(copy, (then, then))
+
+
+def test_a_disk_that_is_full_is_said_and_keeps_nothing_of_the_copy(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = f"memory:/{tmp_path}/root", tmp_path / "cache"
+    versions.put(root, "v1", directory, {})
+    fs, path = fsspec.core.url_to_fs(root)
+
+    def get(source: str, target: str) -> None:
+        Path(target).write_bytes(b"gra")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fs, "get_file", get)
+    line = f"{cache}: expected room for the 12 bytes of {path}/v1, found No space left on device"
+    with pytest.raises(DataError, match=f"^{re.escape(line)}$"):
+        versions.fetch(root, "v1", cache)
+    assert not list(cache.iterdir())
 
 
 FACTS = {
