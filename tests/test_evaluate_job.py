@@ -219,3 +219,19 @@ def test_rolling_back(file: Path, config: Config, tmp_path: Path) -> None:
     found = ran(roll_back.main, file)
     assert found.exit_code == 1
     assert f"champion.json: expected a champion before this one, found {first}, the first one" in found.output
+
+
+def test_rolling_back_to_what_scoring_refuses_is_warned_of(
+    file: Path, values: dict[str, Any], config: Config, tmp_path: Path
+) -> None:
+    """The first one's feature, cost, has been taken out of the config since."""
+    values["features"]["cost"] = values["features"]["price"]
+    first = empty_model(parse(values), tmp_path / "empty")
+    champion(config, first)
+    champion(config, empty_model(config, tmp_path / "empty"))
+    found = ran(roll_back.main, file)
+    assert (found.exit_code, found.stdout) == (0, f"champion: {first}\n")
+    [line] = found.stderr.splitlines()
+    assert "jobs/score.py refuses the champion" in line
+    assert f"/{first}: expected a model of the config's columns, found 'cost' besides" in line
+    assert registry.resolve(config.scoring.models, None) == first
