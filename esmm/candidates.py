@@ -19,6 +19,7 @@ from esmm import features, inputs, pairs, schema, statements, views
 from esmm.config import Config, IdFeature, SourcedFeature, required
 from esmm.days import micros
 from esmm.errors import ConfigError, DataError
+from esmm.sources import named
 
 
 class Candidates(NamedTuple):
@@ -118,8 +119,8 @@ def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input
         item.alias("item_id"),
         inputs.feature_struct(made).alias("features"),
         F.struct(
-            F.col(source.column("user_id")).alias("user_id"),
-            F.col(source.column("item_id")).alias("item_id"),
+            named(source.column("user_id")).alias("user_id"),
+            named(source.column("item_id")).alias("item_id"),
             *_passed_through(source, config),
         ).alias("passthrough"),
     )

@@ -23,6 +23,7 @@ from esmm import sources
 from esmm.config import Config, IdFeature, Log, SourcedFeature
 from esmm.errors import ConfigError, DataError
 from esmm.schema import ABSENT, sourced_features
+from esmm.sources import named
 
 ALWAYS = -(2**63)
 """What an entity's row is valid from if its log says nothing about it."""
@@ -97,7 +98,7 @@ class Input:
     def id(self, role: str) -> Column:
         """The role's ids by the rule of `contract_id`."""
         column = self.column(role)
-        return contract_id(F.col(column), self.kind(column, role), f"{self.name}.columns.{role}")
+        return contract_id(named(column), self.kind(column, role), f"{self.name}.columns.{role}")
 
     def check_ids(self, role: str, other: "Input", other_role: str) -> None:
         """Raise DataError where the role's ids are of another kind than those of another log.
@@ -116,20 +117,21 @@ class Input:
         """The event's time in microseconds; null where the log's is null or cannot be read."""
         column, unit = self.column("time"), self.log.time_unit
         kind, where = self.kind(column, "time"), f"{self.name}.columns.time"
+        value = named(column)
         if unit == "timestamp" and isinstance(kind, T.TimestampType):
-            return F.unix_micros(F.col(column))
+            return F.unix_micros(value)
         if unit == "timestamp" and isinstance(kind, T.TimestampNTZType):
-            return F.unix_micros(F.to_utc_timestamp(F.col(column).cast("timestamp"), self.time_zone))
+            return F.unix_micros(F.to_utc_timestamp(value.cast("timestamp"), self.time_zone))
         if unit == "text" and isinstance(kind, T.StringType):
-            read = F.to_timestamp(F.col(column), self.log.time_pattern)
+            read = F.to_timestamp(value, self.log.time_pattern)
             letters = re.sub(r"'[^']*'", "", self.log.time_pattern)
             says_its_zone = any(letter in letters for letter in "VzOXxZ")
             return F.unix_micros(read if says_its_zone else F.to_utc_timestamp(read, self.time_zone))
         if unit in _MICROS and isinstance(kind, _INTEGERS):
             # Widened first: an int32's seconds have no room for microseconds, and Spark would wrap them around.
-            return F.try_multiply(F.col(column).cast("bigint"), F.lit(_MICROS[unit]).cast("bigint"))
+            return F.try_multiply(value.cast("bigint"), F.lit(_MICROS[unit]).cast("bigint"))
         if unit in _MICROS and isinstance(kind, T.NumericType):
-            exact = F.col(column).cast("double") if isinstance(kind, T.FloatType) else F.col(column)
+            exact = value.cast("double") if isinstance(kind, T.FloatType) else value
             scaled = exact * _MICROS[unit]
             # As bigint, NaN would be the year 1970 and infinity the end of time; NaN is the largest number here.
             return F.when(F.abs(scaled) < 2.0**63, scaled.cast("bigint"))
@@ -147,7 +149,7 @@ class Input:
         kind = self.kind(day, where)
         if not isinstance(kind, T.DateType | T.StringType):
             raise DataError(where, expected="days written YYYY-MM-DD", found=kind.simpleString())
-        filed = F.col(day).cast("string")
+        filed = named(day).cast("string")
         return F.when(F.to_date(filed, _DAY).isNotNull(), filed)
 
     def between(self, first: int, last: int) -> "Input":
@@ -174,11 +176,12 @@ class Input:
             ]
         else:
             return self
-        unreadable = F.col(column).isNull()
+        time = named(column)
+        unreadable = time.isNull()
         if unit in _MICROS:
             most = F.lit(2**63 // _MICROS[unit] - 1).cast("bigint")  # NaN is above it
-            unreadable = unreadable | (F.col(column) > most) | (F.col(column) < -most)
-        return self._where(unreadable | F.col(column).between(*bounds))
+            unreadable = unreadable | (time > most) | (time < -most)
+        return self._where(unreadable | time.between(*bounds))
 
     def _where(self, condition: Column) -> "Input":
         part = copy.copy(self)
@@ -195,7 +198,7 @@ class Input:
         except DataError as error:
             # The config is at fault here, not the log: it asks for what nobody promised.
             raise ConfigError(error.where, expected=error.expected, found=error.found) from None
-        return contract_value(F.col(column), kind, name, feature).alias(name)
+        return contract_value(named(column), kind, name, feature).alias(name)
 
 
 def features_of(config: Config, log: str) -> dict[str, SourcedFeature]:
@@ -270,7 +273,7 @@ def _broken_ids(ids: Mapping[str, Column]) -> list[Column]:
 
 def _broken_times(source: Input, time: Column) -> list[Column]:
     """What makes a row's time useless, or nulls."""
-    raw = F.col(source.column("time"))
+    raw = named(source.column("time"))
     reasons = [F.when(raw.isNull(), "no time"), F.when(time.isNull(), "unreadable time")]
     if source.log.day_column is not None:
         day = F.to_timestamp(source.filed_on(), _DAY)

@@ -16,6 +16,7 @@ from esmm import inputs, schema, statements, views
 from esmm.config import Config, IdFeature, SourcedFeature, required
 from esmm.errors import ConfigError
 from esmm.inputs import Input
+from esmm.sources import named
 
 
 def every_item(spark: SparkSession, config: Config, at: int) -> Input:
@@ -26,7 +27,7 @@ def every_item(spark: SparkSession, config: Config, at: int) -> Input:
     where, chosen = "scoring.users", required(config.scoring.items, "scoring.items")
     users = Input(spark, where, required(config.scoring.users, where), config.time_zone)
     items = views.open_log(spark, config, "items")
-    own_id = F.col(items.column("item_id")).alias("own_id")
+    own_id = named(items.column("item_id")).alias("own_id")
     items.frame.select(items.id("item_id").alias("item_id"), own_id).createOrReplaceTempView("named_items")
     value = F.col(f"features.{chosen.feature}").alias("value")
     valued = _versions(

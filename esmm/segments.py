@@ -22,7 +22,7 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from esmm import inputs, schema, statements
+from esmm import inputs, schema, sources, statements
 from esmm.config import Config, IdFeature
 from esmm.days import Period
 from esmm.errors import DataError
@@ -142,6 +142,8 @@ def _names(
     if where == "exposures":
         period = Period((min(days), max(days)), zoneinfo.ZoneInfo(config.time_zone))
         source = source.between(period.starts_at, period.ends_at)
-    named = source.frame.select(source.feature(name, feature).alias("id"), F.col(column).alias("name"))
+    named = source.frame.select(
+        source.feature(name, feature).alias("id"), sources.named(column).alias("name")
+    )
     rows = named.where(F.col("id").isin(list(values)) & (F.col("id") != schema.ABSENT)).distinct().collect()
     return {row["id"]: row["name"] for row in rows}

@@ -13,7 +13,7 @@ import re
 from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException, ParseException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm.config import Log
@@ -49,6 +49,15 @@ def opened(spark: SparkSession, name: str, log: Log, time_zone: str) -> DataFram
         ) from None
 
 
+def named(column: str) -> Column:
+    """The column of exactly this name: without the quotes Spark takes `agent.name` for a field of a struct."""
+    return F.col(_quoted(column))
+
+
+def _quoted(column: str) -> str:
+    return "`" + column.replace("`", "``") + "`"
+
+
 def _said(error: AnalysisException) -> str:
     return str(error).strip().splitlines()[0]
 
@@ -66,7 +75,9 @@ def _text(spark: SparkSession, name: str, log: Log, time_zone: str) -> DataFrame
     if unknown is not None:
         raise ConfigError(f"{name}.types", expected=f"columns of {log.source}", found=f"'{unknown}'")
     types = {column: log.types.get(column, "string") for column in names}
-    fields = ", ".join(f"`{column}` {kind}" for column, kind in [*types.items(), (_UNREADABLE, "string")])
+    fields = ", ".join(
+        f"{_quoted(column)} {kind}" for column, kind in [*types.items(), (_UNREADABLE, "string")]
+    )
     frame = reader.schema(fields).load(log.source)
     # Spark's own FAILFAST does not say in which file; columns that nobody reads would hide how many a row has.
     columns = ", ".join(f"{column} {kind}" for column, kind in types.items() if column != log.day_column)
@@ -74,7 +85,7 @@ def _text(spark: SparkSession, name: str, log: Log, time_zone: str) -> DataFrame
     complaint = F.concat("_metadata.file_path", F.lit(f": expected rows of {columns}, found "), line)
     refused = F.when(F.col(_UNREADABLE).isNotNull(), F.raise_error(complaint).cast("boolean"))
     # Whether a log is empty asks for no column, and Spark refuses to read none but this one of its own.
-    also = F.col(next(iter(types), _UNREADABLE)).isNull()
+    also = named(next(iter(types), _UNREADABLE)).isNull()
     return frame.where(F.coalesce(refused, F.lit(True)) | also).drop(_UNREADABLE)
 
 

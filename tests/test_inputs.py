@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from esmm import failures, inputs
-from esmm.config import Log
+from esmm.config import IdFeature, Log
 from esmm.errors import ConfigError, DataError
 from esmm.inputs import Input
 
@@ -124,6 +124,36 @@ def test_text_files(spark: SparkSession, tmp_path: Path, form: str, zipped: bool
     frame = Input(spark, "logs.clicks", log, "UTC").frame
     assert not frame.isEmpty()
     assert frame.count() == 2
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_names_of_columns_are_taken_as_they_are(spark: SparkSession, tmp_path: Path, form: str) -> None:
+    """A dot in one makes no field of a struct of it, and a backtick ends no quotation."""
+    record = {"agent.name": "phone", "who.id": 7, "an `item`": 100, "at.s": MICROS[0] // 1_000_000}
+    day = tmp_path / "filed.on=2026-03-29"
+    day.mkdir()
+    if form == "parquet":
+        write(day, **{name: [value] for name, value in record.items()})
+    elif form == "json":
+        (day / "a.json").write_text(json.dumps(record))
+    else:
+        (day / "a.csv").write_text(",".join(record) + "\n" + ",".join(map(str, record.values())) + "\n")
+    log = Log(
+        path=str(tmp_path),
+        format=form,
+        types={} if form == "parquet" else {"who.id": "bigint", "an `item`": "bigint", "at.s": "bigint"},
+        columns={"user_id": "who.id", "item_id": "an `item`", "time": "at.s"},
+        time_unit="seconds",
+        day_column="filed.on",
+    )
+    source = Input(spark, "logs.clicks", log, "UTC")
+    assert not source.frame.isEmpty()
+    feature = IdFeature(kind="id", source="exposures.agent.name", embedding="context")
+    [row] = inputs.events(source.between(MICROS[0], MICROS[0]), {"agent": feature}).collect()
+    assert (row["user_id"], row["item_id"], row["event_at"]) == (7, 100, MICROS[0])
+    assert row["features"]["agent"] > 1_000_000, "strings are hashed"
+    assert (row["filed_on"], row["reject_reason"]) == ("2026-03-29", None)
+    assert inputs.events(source.between(MICROS[0] + 10**13, MICROS[0] + 10**13), {}).isEmpty()
 
 
 @pytest.mark.parametrize("zone", [None, "America/New_York"])
