@@ -12,7 +12,6 @@ keeps its place and says why in reject_reason; the statements in sql/ skip it, c
 
 import copy
 import datetime as dt
-import re
 from collections.abc import Iterable, Mapping
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -124,9 +123,8 @@ class Input:
             return F.unix_micros(F.to_utc_timestamp(value.cast("timestamp"), self.time_zone))
         if unit == "text" and isinstance(kind, T.StringType):
             read = F.to_timestamp(value, self.log.time_pattern)
-            letters = re.sub(r"'[^']*'", "", self.log.time_pattern)
-            says_its_zone = any(letter in letters for letter in "VzOXxZ")
-            return F.unix_micros(read if says_its_zone else F.to_utc_timestamp(read, self.time_zone))
+            local = not self.log.times_say_their_zone
+            return F.unix_micros(F.to_utc_timestamp(read, self.time_zone) if local else read)
         if unit in _MICROS and isinstance(kind, _INTEGERS):
             # Widened first: an int32's seconds have no room for microseconds, and Spark would wrap them around.
             return F.try_multiply(value.cast("bigint"), F.lit(_MICROS[unit]).cast("bigint"))

@@ -27,6 +27,17 @@ def test_overrides_reach_nested_keys_and_are_yaml() -> None:
     assert config.lists["clicked"].half_life == dt.timedelta(days=1.5)
 
 
+@pytest.mark.parametrize(("pattern", "says"), [
+    ("yyyy-MM-dd[ HH:mm]", False), ("yyyy-MM-dd'T'HH:mm[:ss]XXX", True), ("HH:mm 'Zulu' [ss]", False),
+    ("yyyy-MM-dd HH:mm'['VV']'", True), ("HH:mmX[ VV]", True),
+])  # fmt: skip
+def test_a_pattern_of_times_names_a_zone_or_does_not(
+    values: dict[str, Any], pattern: str, says: bool
+) -> None:
+    values["logs"]["clicks"]["time_pattern"] = pattern
+    assert parse(values).logs.clicks.times_say_their_zone is says
+
+
 def test_a_config_cannot_be_changed(config: Config) -> None:
     with pytest.raises(pydantic.ValidationError):
         config.seed = 3
@@ -75,6 +86,16 @@ REFUSED = {
     "no such time zone": (
         ["time_zone=Mars/Olympus"],
         "time_zone: expected a time zone of the IANA database, such as Europe/Paris, found 'Mars/Olympus'",
+    ),
+    "an offset that not every row has": (
+        ["logs.clicks.time_pattern=yyyy-MM-dd HH:mm:ss[.SSS[XXX]]"],
+        "logs.clicks.time_pattern: expected a zone or offset (one of VzOXxZ) that is not optional, in [ ], "
+        "found 'yyyy-MM-dd HH:mm:ss[.SSS[XXX]]'",
+    ),
+    "an offset that not every row has, after what has ended": (
+        ["logs.clicks.time_pattern=HH:mm[:ss[.SSS]X]"],
+        "logs.clicks.time_pattern: expected a zone or offset (one of VzOXxZ) that is not optional, in [ ], "
+        "found 'HH:mm[:ss[.SSS]X]'",
     ),
     "source without a log": (
         ["features.user.source=user_id"],

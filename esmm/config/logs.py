@@ -1,12 +1,20 @@
 """The inputs, and what is made of them: logs, attribution, samples."""
 
 import datetime as dt
+import re
 from typing import Literal, Self
 
 import pydantic
 from pydantic import Field
 
 from esmm.config.fields import Duration, Positive, Section, TableName, TimeZone
+
+_ZONE = re.compile("[VzOXxZ]")
+
+
+def _unquoted(pattern: str) -> str:
+    """A pattern of times without what it takes literally."""
+    return re.sub(r"'[^']*'", "", pattern)
 
 
 class Log(Section):
@@ -28,7 +36,7 @@ class Log(Section):
     time_unit: Literal["timestamp", "seconds", "milliseconds", "text"] = "timestamp"
     """What the time column holds: timestamps, seconds or milliseconds since 1970-01-01 UTC, or text."""
     time_pattern: str = "yyyy-MM-dd HH:mm:ss"
-    """How a time in text is written, in Spark's letters."""
+    """How a time in text is written, in Spark's letters. One that names its zone or offset names it in every row."""
     time_zone: TimeZone | None = None
     """The zone of times that do not say it: text without an offset, timestamps without a zone. By default
     the config's."""
@@ -43,6 +51,21 @@ class Log(Section):
         if (self.path is None) == (self.table is None):
             raise ValueError("either a path or a table")
         return self
+
+    @pydantic.field_validator("time_pattern")
+    @classmethod
+    def _zone_in_every_row(cls, pattern: str) -> str:
+        letters = _unquoted(pattern)
+        zones = [match.start() for match in _ZONE.finditer(letters)]
+        if zones and all(letters.count("[", 0, at) > letters.count("]", 0, at) for at in zones):
+            # Of a row that leaves it out no one could tell whether its time is of UTC or of `time_zone`.
+            raise ValueError("a zone or offset (one of VzOXxZ) that is not optional, in [ ]")
+        return pattern
+
+    @property
+    def times_say_their_zone(self) -> bool:
+        """Whether times in text name their own zone or offset, so that `time_zone` says nothing of them."""
+        return _ZONE.search(_unquoted(self.time_pattern)) is not None
 
     @property
     def source(self) -> str:
