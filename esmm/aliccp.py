@@ -64,6 +64,7 @@ def import_samples(spark: SparkSession, config: Config, folder: Path) -> Built:
             found = f"{feature.kind} of {feature.source}"
             raise ConfigError(f"features.{name}", expected="id of samples.FIELD", found=found)
     days = tuple(_SETS.values())
+    tables.check(config, spark)
     table, run = tables.samples(config, spark), new_run()
     with table.claimed(days, run):
         lines = _read(spark, config, folder)

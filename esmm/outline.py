@@ -26,8 +26,10 @@ def outline(
 ) -> Iterator[Table]:
     """The inputs and what of them would be read, the days and whether they would be built, the columns.
 
-    Raises DataError where a log is missing or empty, or lacks a column; ConfigError where a feature's is not there.
+    Raises DataError where a log is missing or empty, or lacks a column, or where a table of the catalog does not fit;
+    ConfigError where a feature's is not there.
     """
+    tables.check(config, spark)
     period = Period(tuple(days), zoneinfo.ZoneInfo(config.time_zone))
     logs = views.open_logs(spark, config)
     views.register_entities(spark, config, logs["exposure"])

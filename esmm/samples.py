@@ -66,12 +66,13 @@ def build(
 
     A day that cannot be built, since it has no exposures, is not mature, needs a file that cannot be read or breaks a
     check, keeps what was published of it, and is among the failures; the other days are published. Raises DataError
-    where a log is missing or empty, ConflictError where another run builds one of the days: then nothing is published.
-    Where one takes a day over while this run works, which it can do once the claim is too old, that is a ConflictError,
-    too, and leaves the days before it published.
+    where a log is missing or empty or a table of the catalog does not fit, ConflictError where another run builds one
+    of the days: then nothing is published. Where one takes a day over while this run works, which it can do once the
+    claim is too old, that is a ConflictError, too, and leaves the days before it published.
     """
     period = Period(tuple(days), zoneinfo.ZoneInfo(config.time_zone))
     keep = 1.0 if all_exposures else config.samples.keep_unclicked
+    tables.check(config, spark)
     table, run = tables.samples(config, spark), new_run()
     with table.claimed(period.days, run):
         logs = views.open_logs(spark, config)

@@ -71,6 +71,12 @@ def scores(config: Config, spark: SparkSession | None = None) -> Table:
     return _opened("scoring", required(section.table, "scoring.table"), section.catalog, spark, _SCORES, None)
 
 
+def check(config: Config, spark: SparkSession) -> None:
+    """Raise DataError where samples or rejects cannot be published, as far as that is plain before the work."""
+    for table in (samples(config, spark), rejects(config, spark)):
+        table.pointers.check()
+
+
 def _opened(
     section: str,
     root: str,

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm import schema, tables
+from esmm import samples, schema, tables
 from esmm.catalog import CatalogClaims, CatalogPointers
 from esmm.claims import Claim
 from esmm.config import Config, parse
 from esmm.errors import ConfigError, ConflictError, DataError
+from esmm.outline import outline
 from esmm.publish import Table
 from tests.test_publish import DAY
 
@@ -119,6 +120,24 @@ def test_a_table_of_other_partitions_is_refused(spark: SparkSession, table: Tabl
     with pytest.raises(DataError, match=r"^ads.samples: expected a table partitioned by ds, found day$"):
         with table.claimed([DAY], "a"):
             pass
+
+
+@pytest.mark.parametrize("job", ["build", "dry run"])
+def test_a_table_of_rejects_that_does_not_fit_is_refused_before_the_work(
+    spark: SparkSession, database: str, config: Config, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are not even logs."""
+    spark.sql("create table ads.samples_rejects (reason int, ds string) using parquet partitioned by (ds)")
+    table = tables.rejects(config)
+    pointers = CatalogPointers(spark, "ads.samples_rejects", table.url(), {}, {"reason": "string"})
+    monkeypatch.setattr(tables, "rejects", lambda *_: Table(table.root, pointers))
+    jobs = {
+        "build": lambda: samples.build(spark, config, [DAY]),
+        "dry run": lambda: next(outline(spark, config, [DAY])),
+    }
+    with pytest.raises(DataError) as caught:
+        jobs[job]()
+    assert str(caught.value) == "ads.samples_rejects.reason: expected string, as the config has it, found int"
 
 
 def test_a_database_that_is_missing_is_named(spark: SparkSession, tmp_path: Path) -> None:
