@@ -21,7 +21,7 @@ import numpy as np
 import structlog
 
 from esmm import storage
-from esmm.files import write_atomically
+from esmm.files import erase, read_whole, write_atomically
 
 _FILE = "fitted.npz"
 
@@ -78,7 +78,7 @@ def load(root: str, run: str) -> Fitted | None:
     fs, path = storage.at(root)
     found: dict[str, dict[str, np.ndarray]] = {"vocabularies": {}, "moments": {}, "boundaries": {}}
     try:
-        with np.load(io.BytesIO(fs.cat_file(f"{path}/{_FILE}")), allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(read_whole(fs, f"{path}/{_FILE}")), allow_pickle=False) as arrays:
             if str(arrays["run"]) != run:
                 return None
             for key in arrays.files:
@@ -97,5 +97,4 @@ def load(root: str, run: str) -> Fitted | None:
 def forget(root: str) -> None:
     """Remove what is kept there, if anything is."""
     fs, path = storage.at(root)
-    if fs.exists(f"{path}/{_FILE}"):
-        fs.rm_file(f"{path}/{_FILE}")
+    erase(fs, f"{path}/{_FILE}")

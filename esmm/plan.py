@@ -22,7 +22,7 @@ import structlog
 
 from esmm import storage
 from esmm.errors import ConfigError, DataError
-from esmm.files import write_atomically
+from esmm.files import read_whole, write_atomically
 from esmm.publish import Table
 from esmm.rowgroups import Footer, RowGroup, check_columns, plain_type, read_footer
 from esmm.schema import DAY, Column
@@ -91,7 +91,7 @@ class ReadingPlan(pydantic.BaseModel):
         """The plan that `dump` wrote; raises DataError where the file holds none."""
         fs, path = storage.at(url)
         try:
-            return cls.model_validate_json(fs.cat_file(path))
+            return cls.model_validate_json(read_whole(fs, path))
         except FileNotFoundError:
             raise DataError(url, expected="a reading plan", found="no file") from None
         except pydantic.ValidationError as error:

@@ -16,7 +16,7 @@ from typing import Protocol
 import fsspec
 
 from esmm.errors import DataError
-from esmm.files import listed, write_atomically
+from esmm.files import SUCCESSOR, erase, listed, read_whole, write_atomically
 from esmm.schema import DAY
 
 MANIFEST = "_manifest.json"
@@ -75,14 +75,17 @@ class FilePointers:
 
     def days(self) -> list[dt.date]:
         """The days that are published, in order."""
-        days = [day_of(PurePosixPath(path).stem) for path in listed(self._fs, self._path("*"))]
+        # By one listing: between two of them a successor could get its own name.
+        paths = listed(self._fs, f"{self._path('*')}*")
+        names = {PurePosixPath(path).name.removesuffix(SUCCESSOR) for path in paths}
+        days = [day_of(name.removesuffix(".json")) for name in names]
         return sorted(day for day in days if day is not None)
 
     def run(self, day: dt.date) -> str | None:
         """The run that the day is pointed at; raises DataError where the file cannot be understood."""
         path = self._path(day)
         try:
-            return str(json.loads(self._fs.cat_file(path))["run"])
+            return str(json.loads(read_whole(self._fs, path))["run"])
         except FileNotFoundError:
             return None
         except (ValueError, LookupError, TypeError):
@@ -95,7 +98,7 @@ class FilePointers:
 
     def remove(self, day: dt.date) -> None:
         """Make the day one that is not published."""
-        self._fs.rm_file(self._path(day))
+        erase(self._fs, self._path(day))
 
     def _path(self, day: dt.date | str) -> str:
         return f"{self._table}/_manifests/{DAY}={day}.json"

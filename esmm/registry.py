@@ -16,7 +16,7 @@ import structlog
 
 from esmm import claims, storage, versions
 from esmm.errors import ConflictError, DataError
-from esmm.files import write_atomically
+from esmm.files import read_whole, write_atomically
 
 _FILE = "champion.json"
 
@@ -59,7 +59,7 @@ def champion(models: str) -> Champion | None:
     """Who is champion, None where no model was promoted; raises DataError where the file that says so is none."""
     fs, path = storage.at(models)
     try:
-        return Champion.model_validate_json(fs.cat_file(f"{path}/{_FILE}"))
+        return Champion.model_validate_json(read_whole(fs, f"{path}/{_FILE}"))
     except FileNotFoundError:
         return None
     except pydantic.ValidationError as error:

@@ -19,7 +19,7 @@ import structlog
 from esmm import fitted, storage, versions
 from esmm.config import Config
 from esmm.errors import ConfigError, DataError
-from esmm.files import write_atomically
+from esmm.files import read_whole, write_atomically
 from esmm.metrics import Result
 from esmm.plan import ReadingPlan
 
@@ -90,7 +90,7 @@ def finished(root: str) -> Finished:
     """What was noted last; of nothing where nothing was."""
     fs, path = storage.at(root)
     try:
-        return Finished.model_validate_json(fs.cat_file(f"{path}/{_FILE}"))
+        return Finished.model_validate_json(read_whole(fs, f"{path}/{_FILE}"))
     except (FileNotFoundError, pydantic.ValidationError):
         return Finished()
 

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -20,6 +22,7 @@ from esmm import claims, files
 from esmm.claims import Claim, FileClaims, claimed, directory_claimed
 from esmm.errors import ConflictError, DataError
 from esmm.publish import Table, new_run
+from tests.hadoop import Hadoop
 
 DAY = dt.date(2026, 3, 25)
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,9 +49,11 @@ def read(table: Table, day: dt.date = DAY) -> list[int]:
     return found
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "hadoop"])
 def table(request: pytest.FixtureRequest, tmp_path: Path) -> Table:
-    return Table(str(tmp_path / "table") if request.param == "file" else f"memory://{tmp_path}/table")
+    return Table(
+        str(tmp_path / "table") if request.param == "file" else f"{request.param}://{tmp_path}/table"
+    )
 
 
 def test_what_is_staged_is_seen_once_it_is_published(table: Table) -> None:
@@ -73,6 +78,48 @@ def test_publishing_again_replaces_the_rows_and_leaves_the_old_files_to_their_re
     with table.fs.open(begun[0], "rb") as handle:
         assert pq.read_table(handle)["value"].to_pylist() == [1]
     assert table.fs.exists(f"{table.path}/run=a/ds={DAY}/_replaced")
+
+
+STEPS = 9
+"""Of a publication where no rename replaces a file; the first four are in the runs' own directories."""
+
+
+@pytest.mark.parametrize("dies_at", range(5, STEPS + 2))
+def test_where_no_rename_replaces_a_file_readers_see_the_old_rows_or_the_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int
+) -> None:
+    """After each step of a run, which dies at one of them or does not, and of another one that dies after it."""
+    seen: list[list[int]] = []
+
+    def look(table: Table, last: int) -> None:
+        assert table.days() == [DAY]
+        seen.append(read(table))
+        if len(seen) == last:
+            raise KeyboardInterrupt
+
+    def run(table: Table, value: int, last: int) -> None:
+        """Publish a value, and die after so many steps; others see the old value or, from some step on, this one."""
+        before = read(table)
+        stage(table, f"of {value}", [value])
+        seen.clear()
+        monkeypatch.setattr(Hadoop, "after", partial(look, table, last))
+        with suppress(KeyboardInterrupt):
+            table.publish(DAY, f"of {value}", config="digest")
+        monkeypatch.setattr(Hadoop, "after", None)
+        assert seen == sorted(seen)
+        assert {*map(tuple, seen)} <= {(*before,), (value,)}
+        assert read(table) == seen[-1]
+
+    for then_at in range(5, STEPS + 2):
+        table = Table(f"hadoop://{tmp_path}/{then_at}")
+        publish(table, "first", [1])
+        run(table, 2, dies_at)
+        assert len(seen) == min(dies_at, STEPS)
+        run(table, 3, then_at)
+        run(table, 4, 0)
+        assert seen[-1] == [4]
+        table.withdraw(DAY)
+        assert (table.days(), table.pointers.run(DAY)) == ([], None)
 
 
 def test_a_document_is_there_before_the_day_is(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,13 @@ from structlog.testing import capture_logs
 from esmm import claims, gates, registry, versions
 from esmm.config import Gates
 from esmm.errors import ConflictError, DataError
+from tests import hadoop as hadoop
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "hadoop"])
 def models(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Three models, v1 to v3."""
-    root = str(tmp_path / "models") if request.param == "file" else f"memory:/{tmp_path}/models"
+    root = str(tmp_path / "models") if request.param == "file" else f"{request.param}:/{tmp_path}/models"
     for number in (1, 2, 3):
         directory = tmp_path / f"made{number}"
         directory.mkdir()
