@@ -19,6 +19,12 @@ def test_every_config_of_the_repo_is_valid(path: Path) -> None:
     assert configs.load(path).name == path.stem
 
 
+def test_of_the_example_for_a_cluster_a_run_reads_only_the_days_that_matter() -> None:
+    logs = configs.load(ROOT / "conf/cluster.yaml").logs
+    assert logs is not None
+    assert [log.day_column for log in (logs.exposures, logs.clicks, logs.purchases)] == ["ds"] * 3
+
+
 def test_overrides_reach_nested_keys_and_are_yaml() -> None:
     overrides = ["training.ranks=3", "model.towers=[4, 2]", "lists.clicked.half_life=36h", "time_zone=UTC"]
     config = configs.load(ROOT / "conf/demo.yaml", overrides)
