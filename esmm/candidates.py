@@ -45,8 +45,8 @@ def by_user(spark: SparkSession, config: Config, as_of: dt.datetime) -> Candidat
     Raises DataError where the candidates are missing or empty, where one has no user or item, and where their ids
     are of another kind than the logs'; ConfigError where the config has no value for scoring, or one of no use.
     """
-    logs = views.open_logs(spark, config)
     at = micros(as_of)
+    logs = views.open_logs(spark, config, at, at)
     views.register_events(spark, config, logs, at, at)
     raw = _raw_candidates(spark, config, logs["exposure"], at)
     raw.createOrReplaceTempView("raw_candidates")
@@ -99,14 +99,16 @@ def _parts(config: Config) -> tuple[Config, Config]:
 
 def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input, at: int) -> DataFrame:
     where = "scoring.candidates"
+    wanted = inputs.features_of(config, "exposures")
+    columns = [*map(_column, wanted.values()), *config.scoring.pass_through]
     if config.scoring.users is None:
-        source = inputs.Input(spark, where, required(config.scoring.candidates, where), config.time_zone)
+        log, roles = required(config.scoring.candidates, where), ("user_id", "item_id")
+        source = inputs.Input(spark, where, log, config.time_zone, roles=roles, columns=columns)
     else:
-        source = pairs.every_item(spark, config, at)
+        source = pairs.every_item(spark, config, at, columns)
     user, item = source.id("user_id"), source.id("item_id")
     for role in ("user_id", "item_id"):
         source.check_ids(role, exposures, role)
-    wanted = inputs.features_of(config, "exposures")
     own = {name for name, feature in wanted.items() if _column(feature) in source.frame.columns}
     fixed = {name: feature for name, feature in wanted.items() if name not in own}
     values = _fixed(spark, source, exposures, fixed)

@@ -28,8 +28,8 @@ ALWAYS = -(2**63)
 """What an entity's row is valid from if its log says nothing about it."""
 
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
+_OPTIONAL = ("event_id", "exposure_id")
 _SIGN_BIT_CLEARED = 9223372036854775807
-_DAY = "yyyy-MM-dd"
 _MICROS = {"seconds": 1_000_000, "milliseconds": 1_000}
 
 
@@ -72,10 +72,39 @@ def contract_value(column: Column, kind: T.DataType, name: str, feature: Sourced
 class Input:
     """One opened log: its frame, and where in the config to point when something is wrong with it."""
 
-    def __init__(self, spark: SparkSession, name: str, log: Log, time_zone: str = "UTC") -> None:
+    def __init__(
+        self,
+        spark: SparkSession,
+        name: str,
+        log: Log,
+        time_zone: str = "UTC",
+        *,
+        roles: Iterable[str] = (),
+        columns: Iterable[str] = (),
+        times: tuple[int, int] | None = None,
+    ) -> None:
+        """Open a log.
+
+        Args:
+            spark: a session.
+            name: where the log stands in the config, such as `logs.clicks`.
+            log: the log.
+            time_zone: of times that do not say it, where the log does not.
+            roles: those that are asked for: a rare column of JSON is found by being looked for.
+            columns: the columns that are asked for besides.
+            times: the first and last that matter, in microseconds. The rows are those of all times.
+        """
         self.name, self.log = name, log
         self.time_zone = log.time_zone or time_zone
-        self.frame = sources.opened(spark, name, log, self.time_zone)
+        own = [role for role in roles if role not in log.columns]
+        optional = [role for role in own if role in _OPTIONAL]
+        self._needed = {*log.columns.values(), *columns, *own}.difference(optional)
+        if log.day_column is not None:
+            self._needed.add(log.day_column)
+        days = None if log.day_column is None or times is None else self._days(*times)
+        self.frame = sources.opened(
+            spark, name, log, self.time_zone, columns=sorted(self._needed), optional=optional, days=days
+        )
 
     def column(self, role: str) -> str:
         """The name of the column that plays a role; raises DataError where the log has none such."""
@@ -90,7 +119,9 @@ class Input:
     def kind(self, column: str, where: str) -> T.DataType:
         """The type of a column; raises DataError, naming `where`, if there is none of that name."""
         if column not in self.frame.columns:
-            found = f"no column '{column}' (columns: {', '.join(self.frame.columns)})"
+            is_looked_for = self.log.path is not None and self.log.format == "json" and column in self._needed
+            where_else = " in any file" if is_looked_for else ""
+            found = f"no column '{column}'{where_else} (columns: {', '.join(self.frame.columns)})"
             raise DataError(where, expected=f"a column of {self.log.source}", found=found)
         return self.frame.schema[column].dataType
 
@@ -147,8 +178,7 @@ class Input:
         kind = self.kind(day, where)
         if not isinstance(kind, T.DateType | T.StringType):
             raise DataError(where, expected="days written YYYY-MM-DD", found=kind.simpleString())
-        filed = named(day).cast("string")
-        return F.when(F.to_date(filed, _DAY).isNotNull(), filed)
+        return sources.filed_on(day)
 
     def between(self, first: int, last: int) -> "Input":
         """The same log without what the storage can tell is not of times in [first, last] (microseconds).
@@ -156,14 +186,9 @@ class Input:
         Where the config names a day_column, whole directories of days; else, where times are timestamps or
         numbers, row groups. Rows without a time stay, to be rejected.
         """
-        day = self.log.day_column
-        if day is not None:
-            days = [_date(first), _date(last + int(self.log.lateness.total_seconds() * 1e6))]
-            # A day of some zone can begin or end up to 14 hours away from UTC's.
-            start, end = days[0] - dt.timedelta(days=1), days[1] + dt.timedelta(days=1)
-            filed = self.filed_on()
+        if self.log.day_column is not None:
             # Not by time as well: a row that is filed under a wrong day, or none, is to be rejected, not overlooked.
-            return self._where(filed.isNull() | filed.between(F.lit(str(start)), F.lit(str(end))))
+            return self._where(sources.within(self.filed_on(), self._days(first, last)))
         column, unit = self.column("time"), self.log.time_unit
         if unit == "timestamp" and isinstance(self.kind(column, "time"), T.TimestampType):
             bounds = [F.lit(dt.datetime.fromtimestamp(value / 1e6, dt.UTC)) for value in (first, last)]
@@ -181,6 +206,12 @@ class Input:
             unreadable = unreadable | (time > most) | (time < -most)
         return self._where(unreadable | time.between(*bounds))
 
+    def _days(self, first: int, last: int) -> tuple[str, str]:
+        """The days, the first and the last, under which rows of such times may be filed."""
+        start, end = _date(first), _date(last + int(self.log.lateness.total_seconds() * 1e6))
+        # A day of some zone can begin or end up to 14 hours away from UTC's.
+        return str(start - dt.timedelta(days=1)), str(end + dt.timedelta(days=1))
+
     def _where(self, condition: Column) -> "Input":
         part = copy.copy(self)
         part.frame = self.frame.where(condition)
@@ -188,15 +219,19 @@ class Input:
 
     def feature(self, name: str, feature: SourcedFeature) -> Column:
         """The feature's column by the rule of `contract_value`."""
-        column = feature.source.partition(".")[2]
-        if column in ("user_id", "item_id"):
-            column = self.log.columns.get(column, column)
+        column = column_of(feature, self.log)
         try:
             kind = self.kind(column, f"features.{name}.source")
         except DataError as error:
             # The config is at fault here, not the log: it asks for what nobody promised.
             raise ConfigError(error.where, expected=error.expected, found=error.found) from None
         return contract_value(named(column), kind, name, feature).alias(name)
+
+
+def column_of(feature: SourcedFeature, log: Log) -> str:
+    """The column of a log that a feature comes from."""
+    column = feature.source.partition(".")[2]
+    return log.columns.get(column, column) if column in ("user_id", "item_id") else column
 
 
 def features_of(config: Config, log: str) -> dict[str, SourcedFeature]:
@@ -274,7 +309,7 @@ def _broken_times(source: Input, time: Column) -> list[Column]:
     raw = named(source.column("time"))
     reasons = [F.when(raw.isNull(), "no time"), F.when(time.isNull(), "unreadable time")]
     if source.log.day_column is not None:
-        day = F.to_timestamp(source.filed_on(), _DAY)
+        day = F.to_timestamp(source.filed_on(), sources.DAY_PATTERN)
         reasons.append(F.when(day.isNull(), "filed under no day"))
         start = F.unix_micros(F.to_utc_timestamp(day, source.time_zone))
         end = F.unix_micros(F.to_utc_timestamp(day + F.expr("interval 1 day"), source.time_zone))

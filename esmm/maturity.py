@@ -1,6 +1,7 @@
 """Which days' labels may still change: those whose end and both windows the logs do not reach yet.
 
-immature_days(config, period, open_logs(spark, config), logs_until=None)     # {date(2026, 3, 29): DataError(…)}
+logs = open_logs(spark, config, period.starts_at, period.ends_at)
+immature_days(config, period, logs, logs_until=None)     # {date(2026, 3, 29): DataError(…)}
 """
 
 import datetime as dt

@@ -35,10 +35,11 @@ def with_lists(spark: SparkSession, config: Config, samples: DataFrame, days: Se
     is missing or empty.
     """
     config = _lists_alone(config)
-    logs = views.open_logs(spark, config)
-    views.register_entities(spark, config, logs["exposure"])
     zone = zoneinfo.ZoneInfo(config.time_zone)
-    views.register_events(spark, config, logs, day_start(min(days), zone), day_start(max(days), zone))
+    starts_at, ends_at = day_start(min(days), zone), day_start(max(days), zone)
+    logs = views.open_logs(spark, config, starts_at, ends_at)
+    views.register_entities(spark, config, logs["exposure"])
+    views.register_events(spark, config, logs, starts_at, ends_at)
     local_day = F.date_trunc("day", F.from_utc_timestamp(F.timestamp_micros("exposed_at"), config.time_zone))
     dated = samples.withColumn("at", F.unix_micros(F.to_utc_timestamp(local_day, config.time_zone)))
     requests = candidates.requests(dated.select("user_id", "at").distinct())

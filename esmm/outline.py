@@ -31,7 +31,7 @@ def outline(
     """
     tables.check(config, spark)
     period = Period(tuple(days), zoneinfo.ZoneInfo(config.time_zone))
-    logs = views.open_logs(spark, config)
+    logs = views.open_logs(spark, config, period.starts_at, period.ends_at)
     views.register_entities(spark, config, logs["exposure"])
     views.register_events(spark, config, logs, period.starts_at, period.ends_at)
     immature = maturity.immature_days(config, period, logs, logs_until)

@@ -7,7 +7,7 @@
 A user's row comes once with every item: the join is Spark's, and nothing but the values is ever on the driver.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -19,13 +19,15 @@ from esmm.inputs import Input
 from esmm.sources import named
 
 
-def every_item(spark: SparkSession, config: Config, at: int) -> Input:
+def every_item(spark: SparkSession, config: Config, at: int, columns: Iterable[str] = ()) -> Input:
     """`scoring.users` with a column `item_id`: a row a user and item of `scoring.items`, as of a time (microseconds).
 
-    Raises DataError where users or items are missing, ConfigError where a value is none of the items'.
+    `columns` are those of the users that may be asked for. Raises DataError where users or items are missing,
+    ConfigError where a value is none of the items'.
     """
     where, chosen = "scoring.users", required(config.scoring.items, "scoring.items")
-    users = Input(spark, where, required(config.scoring.users, where), config.time_zone)
+    log = required(config.scoring.users, where)
+    users = Input(spark, where, log, config.time_zone, roles=("user_id",), columns=columns)
     items = views.open_log(spark, config, "items")
     own_id = named(items.column("item_id")).alias("own_id")
     items.frame.select(items.id("item_id").alias("item_id"), own_id).createOrReplaceTempView("named_items")

@@ -75,7 +75,7 @@ def build(
     tables.check(config, spark)
     table, run = tables.samples(config, spark), new_run()
     with table.claimed(period.days, run):
-        logs = views.open_logs(spark, config)
+        logs = views.open_logs(spark, config, period.starts_at, period.ends_at)
         views.register_entities(spark, config, logs["exposure"])
         work = _Run(spark, config, table, run, logs, keep, logs_until, allow_immature)
         try:

@@ -127,20 +127,23 @@ def _names(
     """
     feature = config.features[name]
     assert isinstance(feature, IdFeature)  # the config has checked it
-    where, _, column = feature.source.partition(".")
+    where = feature.source.partition(".")[0]
     log = getattr(config.logs, where, None)
     if log is None:
         return {}
-    column = log.columns.get(column, column) if column in ("user_id", "item_id") else column
+    column = inputs.column_of(feature, log)
+    period = Period((min(days), max(days)), zoneinfo.ZoneInfo(config.time_zone))
     try:
-        source = inputs.Input(spark, f"logs.{where}", log, config.time_zone)
+        source = inputs.Input(
+            spark, f"logs.{where}", log, config.time_zone,
+            columns=[column], times=(period.starts_at, period.ends_at),
+        )  # fmt: skip
         kind = source.kind(column, f"features.{name}.source")
     except DataError:
         return {}
     if not isinstance(kind, T.StringType):
         return {}
     if where == "exposures":
-        period = Period((min(days), max(days)), zoneinfo.ZoneInfo(config.time_zone))
         source = source.between(period.starts_at, period.ends_at)
     named = source.frame.select(
         source.feature(name, feature).alias("id"), sources.named(column).alias("name")

@@ -1,6 +1,6 @@
 """Views of the logs that the statements build on: items, users, and events of the times that matter.
 
-logs = open_logs(spark, config)                       # complains about what is missing, empty or of two kinds
+logs = open_logs(spark, config, starts, ends)         # complains about what is missing, empty or of two kinds
 register_entities(spark, config, logs["exposure"])    # items, users: one row a version
 register_events(spark, config, logs, starts, ends)    # raw_exposures, raw_clicks, raw_purchases, events
 """
@@ -20,20 +20,33 @@ KINDS = {"exposure": 0, "click": 1, "purchase": 2}
 """An event's kind as the statements know it; of one time, events come in this order."""
 
 _LOGS = {"exposure": "exposures", "click": "clicks", "purchase": "purchases"}
+_EVENT = ("user_id", "item_id", "time", "event_id")
+_ROLES = {"exposures": _EVENT, "clicks": (*_EVENT, "exposure_id"), "purchases": (*_EVENT, "exposure_id"),
+          "items": ("item_id",), "users": ("user_id",)}  # fmt: skip
 
 
-def open_log(spark: SparkSession, config: Config, name: str) -> Input:
-    """One of the config's logs; raises DataError where it is missing, ConfigError where the config has no logs."""
+def open_log(spark: SparkSession, config: Config, name: str, times: tuple[int, int] | None = None) -> Input:
+    """One of the config's logs, of which the times matter that are given, the first and the last.
+
+    Raises DataError where it is missing, ConfigError where the config has no logs.
+    """
     log: Log = getattr(required(config.logs, "logs"), name)
-    return Input(spark, f"logs.{name}", log, config.time_zone)
+    features = inputs.features_of(config, name).values()
+    return Input(
+        spark, f"logs.{name}", log, config.time_zone,
+        roles=_ROLES[name], columns=[inputs.column_of(feature, log) for feature in features], times=times,
+    )  # fmt: skip
 
 
-def open_logs(spark: SparkSession, config: Config) -> dict[str, Input]:
-    """The logs of events, by kind, whole.
+def open_logs(spark: SparkSession, config: Config, starts_at: int, ends_at: int) -> dict[str, Input]:
+    """The logs of events, by kind, whole; of columns those are looked for that `register_events` needs for the times.
 
     Raises DataError where one is missing or empty, or has ids of another kind than the log of exposures.
     """
-    logs = {kind: open_log(spark, config, name) for kind, name in _LOGS.items()}
+    logs = {
+        kind: open_log(spark, config, name, reach(config, kind, starts_at, ends_at))
+        for kind, name in _LOGS.items()
+    }
     exposures = logs["exposure"]
     for kind, source in logs.items():
         source.column("time")

@@ -189,6 +189,38 @@ def test_of_json_a_few_files_tell_the_columns(spark: SparkSession, tmp_path: Pat
     assert typed.count() == 30
 
 
+def test_a_rare_column_of_json_is_looked_for_where_it_may_be_asked_for(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """Of thirty files one has each, and none of them is among the ten: writers such as Spark's leave nulls out."""
+    rare = {1: {"exposure_id": "e1"}, 7: {"device": "phone"}, 11: {"buyer": "u1"}, 13: {"other": 1}}
+    for number in range(30):
+        folder = tmp_path / f"day=2026-02-{number // 2 + 1:02d}"
+        folder.mkdir(exist_ok=True)
+        record = {"item_id": number, "time": "2026-02-01 12:00:00", **rare.get(number, {})}
+        (folder / f"part-{number:02d}.json").write_text(json.dumps(record))
+    log = Log(path=str(tmp_path), format="json", columns={"user_id": "buyer"}, day_column="day")
+
+    def opened(**asked: Any) -> Input:
+        return Input(spark, "logs.clicks", log, "UTC", **asked)
+
+    assert opened().frame.columns == ["item_id", "time", "buyer", "day"]
+    source = opened(roles=["item_id", "event_id", "exposure_id"], columns=["device", "price"])
+    assert source.frame.columns == ["item_id", "time", "buyer", "device", "exposure_id", "day"]
+    assert [source.has(role) for role in ("user_id", "exposure_id", "event_id")] == [True, True, False]
+    assert source.frame.where("exposure_id = 'e1' or device = 'phone' or buyer = 'u1'").count() == 3
+    with pytest.raises(DataError) as caught:
+        source.kind("price", "features.price.source")
+    assert "no column 'price' in any file (columns: item_id, time, buyer" in str(caught.value)
+
+    noon = int(dt.datetime(2026, 2, 6, 12, tzinfo=dt.UTC).timestamp() * 1e6)  # of days 5 to 8, with a margin
+    source = opened(roles=["item_id", "exposure_id"], columns=["device"], times=(noon, noon))
+    assert source.frame.columns == ["item_id", "time", "buyer", "device", "day"], (
+        "no exposure_id that matters"
+    )
+    assert source.frame.count() == 30, "of all days"
+
+
 LINES = {
     "a CSV with a column too few": ("csv", "user_id,item_id,time\nu1,100,t\nu2,200\n", "u2,200"),
     "a CSV with a column too many": ("csv", "user_id,item_id,time\nu1,100,t,x\n", "u1,100,t,x"),

@@ -25,8 +25,9 @@ def now(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def immature(spark: SparkSession, config: Config, days: list[dt.date]) -> list[dt.date]:
-    logs = views.open_logs(spark, config)
-    return list(maturity.immature_days(config, Period(tuple(days), ZONE), logs, None))
+    period = Period(tuple(days), ZONE)
+    logs = views.open_logs(spark, config, period.starts_at, period.ends_at)
+    return list(maturity.immature_days(config, period, logs, None))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_an_event_of_the_future_is_not_the_end_of_the_logs(
     latest = micros(now) - MINUTE
     clicks = [Event(2, 1, 1, latest), Event(3, 1, 1, latest + year), Event(4, 1, 1, latest + 2 * year)]
     write_logs(config, [Event(1, 1, 1, START)], clicks, [Event(5, 1, 1, START)])
-    logs = views.open_logs(spark, config)
+    logs = views.open_logs(spark, config, START, START)
     assert maturity.logs_end(logs, START) == latest
     written = capfd.readouterr()
     assert "log=logs.clicks" in written.out + written.err

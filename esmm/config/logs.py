@@ -28,7 +28,8 @@ class Log(Section):
     """How the files are written: Parquet, CSV with a header, or a JSON object a line."""
     types: dict[str, str] = {}
     """Column to Spark type, for CSV and JSON, where a column is otherwise a string. JSON has the columns that are in
-    ten files spread evenly over all of them, and those that are given a type here."""
+    ten files spread evenly over all of them, those that are given a type here, and what else the config uses and any
+    file has: to tell takes reading the files, which a type here saves."""
     columns: dict[str, str] = {}
     """Role to column: `user_id`, `item_id`, `time`; `event_id` where events carry an id of their own, and
     `exposure_id` where a click or purchase carries that of its exposure. A role that is not named is looked
