@@ -53,8 +53,8 @@ def opened(
         days: the first and the last that matter, YYYY-MM-DD, where the log has a day_column; else None. The rows are
             those of all days in any case.
 
-    Raises DataError where there is no such file or table or it cannot be opened, ConfigError where the config gives
-    types to columns that are not there.
+    Raises DataError where there is no such file or table or it cannot be opened, ConfigError where a type is none, or
+    is given to a column that is not in the header of a CSV. Of JSON, what has a type is a column, found or not.
     """
     try:
         if log.path is None:
