@@ -4,31 +4,44 @@
 
 Nothing but names and types is read before the frame is used: the header of a CSV, a Parquet file's footer, and of
 JSON, which has neither, FILES files spread evenly over all of them, however many there are. Only where these lack a
-column that is asked for, others are looked through for it. A line of text that is no row of its file's columns then
-ends the query with an error that says so in the words of `esmm.errors`:
+column that is asked for, others are looked through for it. Where the log's directories tell the days, CSV and JSON are
+asked by files of those that matter, and of all formats a file that cannot be read is passed over: who needs its rows
+will say so.
+
+A line of text that is no row of its file's columns ends the query with an error that says so in the words of
+`esmm.errors`:
 
     file:/logs/clicks/a.csv: expected rows of user_id string, item_id bigint, found 4,five
 """
 
+import contextlib
 import re
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 from urllib.parse import unquote
 
-from pyspark.errors import AnalysisException, ParseException
-from pyspark.sql import Column, DataFrame, SparkSession
+import structlog
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException, ParseException, PySparkException
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 
+from esmm import failures
 from esmm.config import Log
 from esmm.errors import ConfigError, DataError
 
 FILES = 10
 """How many files of JSON are read for the names of its columns, where these have all that are asked for."""
+SPARK_FAILED = (PySparkException, Py4JJavaError)
+"""What Spark raises where it cannot read a file; not all errors of its own become errors of PySpark."""
 DAY_PATTERN = "yyyy-MM-dd"
 """How a log's days are written, in Spark's letters."""
 
 _FORMATS = {"parquet": "Parquet", "csv": "CSV", "json": "JSON"}
 _UNREADABLE = "_unreadable"  # where Spark puts a line that is no row
 _SHOWN = 200  # characters of such a line that a message shows
+
+logger = structlog.get_logger()
 
 
 def opened(
@@ -60,8 +73,9 @@ def opened(
         if log.path is None:
             return spark.table(log.source)
         if log.format == "parquet":
-            return spark.read.parquet(log.path)
-        names = _names_in_json(spark, log, columns, optional, days) if log.format == "json" else None
+            return _parquet(spark, name, log, days)
+        is_json = log.format == "json"
+        names = _in_json(spark, log, columns, optional, days) if is_json else _in_csv(spark, log, days)
         return _text(spark, name, log, time_zone, names)
     except ParseException as error:
         raise ConfigError(f"{name}.types", expected="types of Spark's", found=_said(error)) from None
@@ -98,14 +112,29 @@ def _said(error: AnalysisException) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def _text(spark: SparkSession, name: str, log: Log, time_zone: str, names: Sequence[str] | None) -> DataFrame:
+def _parquet(spark: SparkSession, name: str, log: Log, days: tuple[str, str] | None) -> DataFrame:
+    """Parquet: columns from the first file or, where that cannot be read, from the next of a few that can."""
+    try:
+        return spark.read.parquet(log.source)
+    except AnalysisException:
+        raise
+    except SPARK_FAILED as error:
+        _, files, ours = _listed(spark, log, days)
+        for path in _globs(_some(ours or files)):
+            with contextlib.suppress(*SPARK_FAILED):
+                columns = spark.read.parquet(path).schema
+                warning = "the first file cannot be read: the columns are another one's"
+                logger.warning(warning, log=name, error=str(failures.explained(error)))
+                return spark.read.schema(columns).parquet(log.source)
+        raise
+
+
+def _text(spark: SparkSession, name: str, log: Log, time_zone: str, names: Sequence[str]) -> DataFrame:
     """CSV or JSON, names from the files, types from the config: an inferred type changes with the day's data."""
     reader = spark.read.format(log.format).options(
         header=True, enforceSchema=False, columnPruning=False, columnNameOfCorruptRecord=_UNREADABLE,
         timeZone=time_zone,
     )  # fmt: skip
-    if names is None:
-        names = reader.load(log.source).columns
     unknown = next((column for column in log.types if column not in names), None)
     if unknown is not None:
         raise ConfigError(f"{name}.types", expected=f"columns of {log.source}", found=f"'{unknown}'")
@@ -124,7 +153,17 @@ def _text(spark: SparkSession, name: str, log: Log, time_zone: str, names: Seque
     return frame.where(F.coalesce(refused, F.lit(True)) | also).drop(_UNREADABLE)
 
 
-def _names_in_json(
+def _in_csv(spark: SparkSession, log: Log, days: tuple[str, str] | None) -> list[str]:
+    """The columns of CSV: of the first line of all, or of the days."""
+    reader = spark.read.format("csv").options(header=True)
+    if days is None:
+        return _told(reader, [log.source], log)
+    lines, files, ours = _listed(spark, log, days)
+    found = _told(reader, _globs(_some(ours or files)), log)
+    return [name for name in dict.fromkeys([*found, *lines.columns]) if name != _UNREADABLE]
+
+
+def _in_json(
     spark: SparkSession,
     log: Log,
     columns: Collection[str],
@@ -136,17 +175,20 @@ def _names_in_json(
     Spark would read all files: of each run for a day, a year of logs. But a writer that leaves nulls out, as Spark's
     does, may have left a rare column out of each of the few.
     """
-    lines = spark.read.schema(f"{_UNREADABLE} string").text(log.source)  # reads no file
-    files = sorted(lines.inputFiles())
-    reader = spark.read.options(primitivesAsString=True, columnNameOfCorruptRecord=_UNREADABLE)
-    found = reader.json(_some(files) or [log.source]).columns
+    lines, files, ours = _listed(spark, log, days)
+    few = _some(ours or files)
+    reader = spark.read.format("json").options(primitivesAsString=True, columnNameOfCorruptRecord=_UNREADABLE)
+    found = _told(reader, _globs(few), log)
     names = dict.fromkeys([*found, *lines.columns, *log.types])
-    matters = F.lit(True)
+    of_days = lines
     if days is not None and log.day_column is not None and log.day_column in lines.columns:
-        matters = within(filed_on(log.day_column), days)
-    for part, wanted in ((lines.where(matters), [*columns, *optional]), (lines, columns)):
+        of_days = lines.where(within(filed_on(log.day_column), days))
+    for part, unread, wanted in (
+        (of_days, {*ours}.difference(few), [*columns, *optional]),
+        (lines, {*files}.difference(few, ours), columns),
+    ):
         missing = [column for column in wanted if column not in names]
-        if missing and len(files) > FILES:
+        if missing and unread:
             keys = part.select(F.explode(F.json_object_keys(_UNREADABLE)).alias("key"))
             rows = keys.where(F.col("key").isin(missing)).distinct().collect()
             names |= dict.fromkeys(sorted(row["key"] for row in rows))
@@ -154,9 +196,42 @@ def _names_in_json(
     return [*names]
 
 
+def _told(reader: DataFrameReader, paths: list[str], log: Log) -> list[str]:
+    """The columns of those of some files that can be read; where they tell of none, those of all, or why not."""
+    return (
+        reader.option("ignoreCorruptFiles", True).load(paths or [log.source]).columns
+        or reader.option("ignoreCorruptFiles", False).load(log.source).columns
+    )
+
+
+class _Listing(NamedTuple):
+    """The files of a log."""
+
+    lines: DataFrame
+    """Their lines as text in a column _UNREADABLE, and the columns of their directories; nothing is read for it."""
+    files: list[str]
+    """All of them, as Spark lists them."""
+    ours: list[str]
+    """Those that directories file under days that matter; all, where directories say no days or all days matter."""
+
+
+def _listed(spark: SparkSession, log: Log, days: tuple[str, str] | None) -> _Listing:
+    reader = spark.read.schema(f"{_UNREADABLE} string").option("ignoreCorruptFiles", True)
+    lines = reader.text(log.source)
+    files = sorted(lines.inputFiles())
+    if days is None or log.day_column is None or log.day_column not in lines.columns:
+        return _Listing(lines, files, files)
+    day = re.compile(rf"/{re.escape(log.day_column)}=([^/]*)/")
+    filed = ((file, day.search(unquote(file))) for file in files)
+    return _Listing(lines, files, [file for file, found in filed if found and days[0] <= found[1] <= days[1]])
+
+
 def _some(files: Sequence[str]) -> list[str]:
     """FILES of the files, spread evenly, the first and the last among them; all, where there are fewer."""
     most = FILES - 1
-    some = {files[place * (len(files) - 1) // most] for place in range(FILES) if files}
-    # As Spark lists them, they are quoted as in addresses; as it takes them, they are globs.
-    return [re.sub(r"([\\*?{}\[\]])", r"\\\1", unquote(file)) for file in sorted(some)]
+    return sorted({files[place * (len(files) - 1) // most] for place in range(FILES) if files})
+
+
+def _globs(files: Sequence[str]) -> list[str]:
+    """Files as Spark takes them, which are globs; as it lists them, they are quoted as in addresses."""
+    return [re.sub(r"([\\*?{}\[\]])", r"\\\1", unquote(file)) for file in files]

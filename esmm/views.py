@@ -15,6 +15,7 @@ from esmm.config import Config, Log, required
 from esmm.days import micros
 from esmm.errors import DataError
 from esmm.inputs import Input
+from esmm.sources import SPARK_FAILED
 
 KINDS = {"exposure": 0, "click": 1, "purchase": 2}
 """An event's kind as the statements know it; of one time, events come in this order."""
@@ -54,10 +55,18 @@ def open_logs(spark: SparkSession, config: Config, starts_at: int, ends_at: int)
         source.check_ids("item_id", exposures, "item_id")
         if kind != "exposure" and source.has("exposure_id"):
             source.check_ids("exposure_id", exposures, "event_id")
-        if source.frame.isEmpty():
+        if _is_empty(source):
             field = "path" if source.log.path else "table"
             raise DataError(f"{source.name}.{field}", expected="at least one row", found="an empty log")
     return logs
+
+
+def _is_empty(source: Input) -> bool:
+    """Whether a log has no row. A file that cannot be read is a sign of rows, and for those to name who need them."""
+    try:
+        return source.frame.isEmpty()
+    except SPARK_FAILED:
+        return False
 
 
 def register_entities(spark: SparkSession, config: Config, exposures: Input) -> None:

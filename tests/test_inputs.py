@@ -215,10 +215,56 @@ def test_a_rare_column_of_json_is_looked_for_where_it_may_be_asked_for(
 
     noon = int(dt.datetime(2026, 2, 6, 12, tzinfo=dt.UTC).timestamp() * 1e6)  # of days 5 to 8, with a margin
     source = opened(roles=["item_id", "exposure_id"], columns=["device"], times=(noon, noon))
-    assert source.frame.columns == ["item_id", "time", "buyer", "device", "day"], (
-        "no exposure_id that matters"
-    )
+    assert {"buyer", "device"} <= {*source.frame.columns}
+    assert not source.has("exposure_id"), "of days that do not matter"
     assert source.frame.count() == 30, "of all days"
+
+
+HEADER = b"user_id,item_id,time\n1,100,2026-03-29 00:30:00\n"
+OBJECT = b'{"user_id": 1, "item_id": 100, "time": "2026-03-29 00:30:00"}\n'
+DAMAGED = {
+    "a CSV that is something else": ("csv", "csv", b"no, CSV\n", HEADER),
+    "a CSV cut off": ("csv", "csv.gz", gzip.compress(HEADER)[:15], gzip.compress(HEADER)),
+    "JSON cut off": ("json", "json.gz", gzip.compress(OBJECT)[:15], gzip.compress(OBJECT)),
+    "JSON that is something else": ("json", "json", b"\x00\xff\xfe", OBJECT),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_file_of_another_day_hides_no_column(
+    spark: SparkSession, tmp_path: Path, case: str
+) -> None:
+    """The first of the log, and one of the days that matter, which those who need its rows will find."""
+    form, ending, damaged, good = DAMAGED[case]
+    days = {"2025-01-01": damaged, "2026-03-29": good}
+    for day, data in days.items():
+        folder = tmp_path / f"day={day}"
+        folder.mkdir()
+        (folder / f"b.{ending}").write_bytes(data)
+    log = Log(path=str(tmp_path), format=form, time_unit="text", day_column="day")
+    source = Input(spark, "logs.clicks", log, "UTC", roles=["user_id"], times=(MICROS[0], MICROS[0]))
+    assert source.frame.columns == ["user_id", "item_id", "time", "day"] or form == "json"
+    [row] = inputs.events(source.between(MICROS[0], MICROS[0]), {}).collect()
+    assert (row["event_at"], row["reject_reason"]) == (MICROS[0], None)
+    if ending.endswith("gz"):
+        (tmp_path / "day=2026-03-29/a.gz").write_bytes(damaged)
+        source = Input(spark, "logs.clicks", log, "UTC", roles=["user_id"], times=(MICROS[0], MICROS[0]))
+        with pytest.raises(Exception, match="Job aborted") as caught:
+            inputs.events(source.between(MICROS[0], MICROS[0]), {}).collect()
+        found = failures.explained(caught.value)
+        assert "Unexpected end of" in str(found)
+
+
+def test_a_log_of_which_nothing_can_be_read(spark: SparkSession, tmp_path: Path) -> None:
+    """The file is named, not a column that is missing."""
+    for form in ("csv", "json", "parquet"):
+        path = tmp_path / f"{form}.gz"
+        path.write_bytes(gzip.compress(HEADER)[:15])
+        with pytest.raises(Exception, match="Job aborted") as caught:
+            Input(spark, "logs.clicks", Log(path=str(path), format=form))
+        found = failures.explained(caught.value)
+        assert found is not None
+        assert found.where.endswith(str(path))
 
 
 LINES = {

@@ -275,7 +275,11 @@ class TestBadInput:
     def test_a_file_that_one_day_needs_and_that_cannot_be_read(
         self, spark: SparkSession, values: dict[str, Any]
     ) -> None:
-        """What is filed under April 1 may be a click of the 29th in some time zone, but not of the 28th."""
+        """What is filed under April 1 may be a click of the 29th in some time zone, but not of the 28th.
+
+        What is filed a year before matters to neither, though its file is the first, whose columns Spark would take,
+        and the largest, where it would look for a row.
+        """
         values["logs"]["clicks"] |= {"day_column": "day"}
         config = parse(values)
         at = [day_start(day, ZONE) for day in DAYS]
@@ -285,6 +289,8 @@ class TestBadInput:
         write_log(f"{clicks}/day={DAYS[0]}", "click_id", "clicked_at", [Event(2, 0, 1, at[0])])
         write_log(f"{clicks}/day=2026-04-01", "click_id", "clicked_at", [])
         (clicks / "day=2026-04-01/part-0.parquet").write_bytes(b"no Parquet at all")
+        (clicks / "day=2025-01-01").mkdir()
+        (clicks / "day=2025-01-01/part-0.parquet").write_bytes(b"no Parquet at all" * 10_000)
         found = samples.build(spark, config, DAYS[:2], logs_until=dt.datetime(2026, 4, 10, tzinfo=ZONE))
         assert [(each.day, each.rows) for each in found.published] == [(DAYS[0], 1)]
         assert list(found.failures) == DAYS[1:2]
