@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm import features, inputs, pairs, schema, statements, views
+from esmm import features, inputs, log_rows, pairs, schema, statements, views
 from esmm.config import Config, IdFeature, SourcedFeature, required
 from esmm.days import micros
 from esmm.errors import ConfigError, DataError
@@ -76,7 +76,7 @@ def requests(users: DataFrame) -> DataFrame:
         F.lit(0).cast("tinyint").alias("click"),
         F.lit(0).cast("tinyint").alias("purchase"),
         F.lit(1.0).cast("float").alias("weight"),
-        inputs.feature_struct([]).alias("features"),
+        log_rows.feature_struct([]).alias("features"),
         F.array().alias("statistics"),
         F.array().alias("lists"),
         F.lit(None).alias("passthrough"),
@@ -119,7 +119,7 @@ def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input
     frame = source.frame.select(
         user.alias("user_id"),
         item.alias("item_id"),
-        inputs.feature_struct(made).alias("features"),
+        log_rows.feature_struct(made).alias("features"),
         F.struct(
             named(source.column("user_id")).alias("user_id"),
             named(source.column("item_id")).alias("item_id"),

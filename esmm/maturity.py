@@ -12,7 +12,7 @@ import structlog
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from esmm import inputs
+from esmm import log_rows
 from esmm.config import Config, required
 from esmm.days import Period, micros
 from esmm.errors import DataError
@@ -60,7 +60,7 @@ def go_on(logs: Mapping[str, Input], at: int) -> bool:
     now = micros(_now())
     for source in logs.values():
         part = source.between(at, at if source.log.day_column is not None else at + _DAY)
-        if not part.frame.where(inputs.usable_time(part).between(at, now)).isEmpty():
+        if not part.frame.where(log_rows.usable_time(part).between(at, now)).isEmpty():
             return True
     return False
 
@@ -73,7 +73,7 @@ def logs_end(logs: Mapping[str, Input], since: int) -> int:
     now, time = micros(_now()), F.col("time")
     times = [
         source.between(since, _FAR_FUTURE).frame.select(
-            F.lit(source.name).alias("log"), inputs.usable_time(source).alias("time")
+            F.lit(source.name).alias("log"), log_rows.usable_time(source).alias("time")
         )
         for source in logs.values()
     ]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm import inputs, schema, statements, views
+from esmm import inputs, log_rows, schema, statements, views
 from esmm.config import Config, IdFeature, SourcedFeature, required
 from esmm.errors import ConfigError
 from esmm.inputs import Input
@@ -71,7 +71,7 @@ def _versions(
     spark: SparkSession, source: Input, role: str, features: Mapping[str, SourcedFeature]
 ) -> DataFrame:
     """A row a version of an item or user, as 01_entities gives them."""
-    inputs.entities(source, role, features).createOrReplaceTempView("raw_versions")
+    log_rows.entities(source, role, features).createOrReplaceTempView("raw_versions")
     return statements.run(spark, "01_entities", {"raw": "raw_versions"})
 
 

@@ -10,7 +10,7 @@ import datetime as dt
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from esmm import inputs, statements
+from esmm import inputs, log_rows, statements
 from esmm.config import Config, Log, required
 from esmm.days import micros
 from esmm.errors import DataError
@@ -78,11 +78,11 @@ def register_entities(spark: SparkSession, config: Config, exposures: Input) -> 
     def opened(name: str, role: str) -> DataFrame:
         source = open_log(spark, config, name)
         source.check_ids(role, exposures, role)
-        return inputs.entities(source, role, inputs.features_of(config, name))
+        return log_rows.entities(source, role, inputs.features_of(config, name))
 
     items = opened("items", "item_id")
     if required(config.logs, "logs").users is None:
-        users = items.where(F.lit(False)).withColumn("features", inputs.feature_struct([]))
+        users = items.where(F.lit(False)).withColumn("features", log_rows.feature_struct([]))
     else:
         users = opened("users", "user_id")
     for name, raw in (("items", items), ("users", users)):
@@ -113,7 +113,7 @@ def register_events(
     for kind, log in logs.items():
         first, last = reach(config, kind, starts_at, ends_at)
         features = inputs.features_of(config, "exposures") if kind == "exposure" else {}
-        raw = inputs.events(log.between(first, last), features)
+        raw = log_rows.events(log.between(first, last), features)
         matters = F.col("reject_reason").isNotNull() | F.col("event_at").between(first, last)
         raw.where(matters).createOrReplaceTempView(f"raw_{_LOGS[kind]}")
     statements.run(spark, "02_events").createOrReplaceTempView("events")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm import failures, inputs
+from esmm import failures, log_rows
 from esmm.config import IdFeature, Log
 from esmm.errors import ConfigError, DataError
 from esmm.inputs import Input
@@ -24,7 +24,7 @@ MICROS = [1774744200_000_000, 1774747800_000_000]
 
 def rows(spark: SparkSession, log: Log, zone: str = "Europe/Paris") -> list[dict[str, Any]]:
     """What the SQL gets to see, by event."""
-    frame = inputs.events(Input(spark, "logs.clicks", log, zone), {})
+    frame = log_rows.events(Input(spark, "logs.clicks", log, zone), {})
     return sorted((row.asDict() for row in frame.collect()), key=lambda row: str(row["original"]))
 
 
@@ -149,11 +149,11 @@ def test_names_of_columns_are_taken_as_they_are(spark: SparkSession, tmp_path: P
     source = Input(spark, "logs.clicks", log, "UTC")
     assert not source.frame.isEmpty()
     feature = IdFeature(kind="id", source="exposures.agent.name", embedding="context")
-    [row] = inputs.events(source.between(MICROS[0], MICROS[0]), {"agent": feature}).collect()
+    [row] = log_rows.events(source.between(MICROS[0], MICROS[0]), {"agent": feature}).collect()
     assert (row["user_id"], row["item_id"], row["event_at"]) == (7, 100, MICROS[0])
     assert row["features"]["agent"] > 1_000_000, "strings are hashed"
     assert (row["filed_on"], row["reject_reason"]) == ("2026-03-29", None)
-    assert inputs.events(source.between(MICROS[0] + 10**13, MICROS[0] + 10**13), {}).isEmpty()
+    assert log_rows.events(source.between(MICROS[0] + 10**13, MICROS[0] + 10**13), {}).isEmpty()
 
 
 @pytest.mark.parametrize("zone", [None, "America/New_York"])
@@ -245,13 +245,13 @@ def test_a_damaged_file_of_another_day_hides_no_column(
     log = Log(path=str(tmp_path), format=form, time_unit="text", day_column="day")
     source = Input(spark, "logs.clicks", log, "UTC", roles=["user_id"], times=(MICROS[0], MICROS[0]))
     assert source.frame.columns == ["user_id", "item_id", "time", "day"] or form == "json"
-    [row] = inputs.events(source.between(MICROS[0], MICROS[0]), {}).collect()
+    [row] = log_rows.events(source.between(MICROS[0], MICROS[0]), {}).collect()
     assert (row["event_at"], row["reject_reason"]) == (MICROS[0], None)
     if ending.endswith("gz"):
         (tmp_path / "day=2026-03-29/a.gz").write_bytes(damaged)
         source = Input(spark, "logs.clicks", log, "UTC", roles=["user_id"], times=(MICROS[0], MICROS[0]))
         with pytest.raises(Exception, match="Job aborted") as caught:
-            inputs.events(source.between(MICROS[0], MICROS[0]), {}).collect()
+            log_rows.events(source.between(MICROS[0], MICROS[0]), {}).collect()
         found = failures.explained(caught.value)
         assert isinstance(found, DataError)
 
@@ -287,7 +287,7 @@ def test_a_line_that_is_no_row_is_shown_with_its_file(spark: SparkSession, tmp_p
     file = tmp_path / f"a.{form}"
     file.write_text(text)
     log = Log(path=str(tmp_path), format=form, types={"item_id": "bigint"}, time_unit="text")
-    frame = inputs.events(Input(spark, "logs.clicks", log, "UTC"), {}).select("item_id")
+    frame = log_rows.events(Input(spark, "logs.clicks", log, "UTC"), {}).select("item_id")
     with pytest.raises(Exception, match="Job aborted") as caught:
         frame.collect()
     found = failures.explained(caught.value)
@@ -409,7 +409,7 @@ def test_refused(spark: SparkSession, tmp_path: Path, case: str) -> None:
     path = write(tmp_path, **IDS, time=pa.array(TIMES, pa.timestamp("us", "UTC")))
     source = Input(spark, "logs.clicks", log.model_copy(update={"path": path}), "UTC")
     with pytest.raises(kind) as caught:
-        inputs.events(source.between(0, 1), {})
+        log_rows.events(source.between(0, 1), {})
     assert str(caught.value).startswith(f"{where}: expected ")
     assert "\n" not in str(caught.value)
 
