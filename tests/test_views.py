@@ -41,7 +41,7 @@ def rewritten(path: str, column: str, values: pa.Array) -> None:
 def test_events_with_ids_of_another_kind(spark: SparkSession, config: Config, name: str, column: str) -> None:
     rewritten(getattr(config.logs, name).path, column, pa.array(["1"]))
     with pytest.raises(DataError) as caught:
-        views.open_logs(spark, config)
+        views.open_logs(spark, config, 0, 0)
     expected = f"integers, as logs.exposures has in {column}"
     assert str(caught.value) == f"logs.{name}.columns.{column}: expected {expected}, found strings"
 
@@ -66,4 +66,4 @@ def test_named_exposures_that_have_no_ids(spark: SparkSession, config: Config) -
     without = config.model_copy(update={"logs": config.logs.model_copy(update={"exposures": exposures})})
     rewritten(config.logs.clicks.source, "exposure_id", pa.array([1]))
     with pytest.raises(DataError, match=r"logs.exposures.columns.event_id: expected a column of "):
-        views.open_logs(spark, without)
+        views.open_logs(spark, without, 0, 0)
