@@ -60,7 +60,7 @@ def import_samples(spark: SparkSession, config: Config, folder: Path) -> Built:
     another run writes these days. Then nothing is published.
     """
     for name, feature in schema.sourced_features(config).items():
-        if not isinstance(feature, IdFeature) or not feature.source.startswith("samples."):
+        if not isinstance(feature, IdFeature) or feature.log != "samples":
             found = f"{feature.kind} of {feature.source}"
             raise ConfigError(f"features.{name}", expected="id of samples.FIELD", found=found)
     days = tuple(_SETS.values())
@@ -137,20 +137,16 @@ def _file(folder: Path, name: str) -> Path:
 def _found(config: Config) -> Column:
     """What a line's features hold of each field that is wanted: null, or an empty array, where they hold nothing."""
     fields = {"user_id": _USER, "item_id": _ITEM}
-    fields |= {name: _field(feature.source) for name, feature in schema.sourced_features(config).items()}
+    fields |= {name: feature.column for name, feature in schema.sourced_features(config).items()}
     made = [F.element_at(_of_field(field), 1)["id"].alias(name) for name, field in fields.items()]
     for name, bag in config.bags.items():
         heaviest = F.slice(
-            F.filter(_of_field(_field(bag.source)), lambda entry: entry["minus_value"] < 0), 1, bag.length
+            F.filter(_of_field(bag.column), lambda entry: entry["minus_value"] < 0), 1, bag.length
         )
         ids, weights = schema.bag_columns(name, bag)
         made.append(heaviest["id"].alias(ids.name))
         made.append(F.transform(heaviest["minus_value"], lambda value: -value).alias(weights.name))
     return F.struct(*made)
-
-
-def _field(source: str) -> str:
-    return source.partition(".")[2]
 
 
 def _of_field(field: str) -> Column:

@@ -89,7 +89,7 @@ def _parts(config: Config) -> tuple[Config, Config]:
     others = {name: statistic for name, statistic in config.statistics.items() if name not in of_user}
     entities = {entity for behaviour in config.lists.values() for entity in behaviour.entities}
     users = {name: sources[name] for name in sources if name in schema.user_features(config) | entities}
-    rows = {name: feature for name, feature in sources.items() if not feature.source.startswith("users.")}
+    rows = {name: feature for name, feature in sources.items() if feature.log != "users"}
     logs = required(config.logs, "logs").model_copy(update={"users": None})
     return (
         config.model_copy(update={"features": users, "statistics": of_user}),
@@ -100,7 +100,7 @@ def _parts(config: Config) -> tuple[Config, Config]:
 def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input, at: int) -> DataFrame:
     where = "scoring.candidates"
     wanted = inputs.features_of(config, "exposures")
-    columns = [*map(_column, wanted.values()), *config.scoring.pass_through]
+    columns = [*(feature.column for feature in wanted.values()), *config.scoring.pass_through]
     if config.scoring.users is None:
         log, roles = required(config.scoring.candidates, where), ("user_id", "item_id")
         source = inputs.Input(spark, where, log, config.time_zone, roles=roles, columns=columns)
@@ -109,7 +109,7 @@ def _raw_candidates(spark: SparkSession, config: Config, exposures: inputs.Input
     user, item = source.id("user_id"), source.id("item_id")
     for role in ("user_id", "item_id"):
         source.check_ids(role, exposures, role)
-    own = {name for name, feature in wanted.items() if _column(feature) in source.frame.columns}
+    own = {name for name, feature in wanted.items() if feature.column in source.frame.columns}
     fixed = {name: feature for name, feature in wanted.items() if name not in own}
     values = _fixed(spark, source, exposures, fixed)
     made = [
@@ -146,14 +146,10 @@ def _passed_through(source: inputs.Input, config: Config) -> list[Column]:
     return [F.col(name) for name in names]
 
 
-def _column(feature: SourcedFeature) -> str:
-    return feature.source.partition(".")[2]
-
-
 def _own(source: inputs.Input, exposures: inputs.Input, name: str, feature: SourcedFeature) -> Column:
     """A feature of the exposure that the candidates have a column of their own for."""
     if isinstance(feature, IdFeature):
-        column = _column(feature)
+        column = feature.column
         theirs, own = (
             inputs.kind_of_ids(log.kind(column, f"features.{name}.source")) for log in (exposures, source)
         )
@@ -172,7 +168,7 @@ def _fixed(
     """
     typed, made = {}, {}
     for name, feature in wanted.items():
-        column = _column(feature)
+        column = feature.column
         if feature.at_scoring is None:
             found = f"none, and {source.log.source} has no column '{column}'"
             raise ConfigError(f"features.{name}.at_scoring", expected="a value for scoring", found=found)
@@ -183,7 +179,7 @@ def _fixed(
     [row] = spark.sql("select 1").select(*typed.values()).collect()
     for name, value in row.asDict().items():
         if value is None:
-            kind = exposures.kind(_column(wanted[name]), f"features.{name}.source")
+            kind = exposures.kind(wanted[name].column, f"features.{name}.source")
             raise ConfigError(
                 f"features.{name}.at_scoring",
                 expected=f"a value of the log's type, {kind.simpleString()}",

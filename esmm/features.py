@@ -90,13 +90,12 @@ def _feature(name: str, feature: SourcedFeature, scoring: bool) -> Column:
     A number that the log has and that is none, NaN here, is 0 in samples. In rows to score it is null, which the model
     takes for 0 and which `scoring.rank_by` is not to take for one.
     """
-    log, _, column = feature.source.partition(".")
     if feature.source in ("exposures.user_id", "exposures.item_id"):
-        return F.col(column)
-    if log == "clock":
+        return F.col(feature.column)
+    if feature.log == "clock":
         fixed = scoring and feature.at_scoring is not None
-        return F.lit(feature.at_scoring) if fixed else F.col(f"clock.{column}")
-    found = F.col(f"{log}.{name}")
+        return F.lit(feature.at_scoring) if fixed else F.col(f"clock.{feature.column}")
+    found = F.col(f"{feature.log}.{name}")
     if isinstance(feature, IdFeature):
         return F.coalesce(found, F.lit(schema.ABSENT))
     return F.when(F.isnan(found), F.lit(None if scoring else 0.0)).otherwise(F.coalesce(found, F.lit(0.0)))
@@ -117,9 +116,9 @@ def _with_item(spark: SparkSession, rows: DataFrame, time: str) -> DataFrame:
 
 
 def _key(config: Config, name: str) -> Column:
-    source = schema.sourced_features(config)[name].source
-    if source in ("exposures.user_id", "exposures.item_id"):
-        return F.col(source.partition(".")[2])
+    feature = schema.sourced_features(config)[name]
+    if feature.source in ("exposures.user_id", "exposures.item_id"):
+        return F.col(feature.column)
     return F.coalesce(F.col(f"item.{name}"), F.lit(schema.ABSENT))
 
 

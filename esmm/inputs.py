@@ -229,7 +229,7 @@ class Input:
 
 def column_of(feature: SourcedFeature, log: Log) -> str:
     """The column of a log that a feature comes from."""
-    column = feature.source.partition(".")[2]
+    column = feature.column
     return log.columns.get(column, column) if column in ("user_id", "item_id") else column
 
 
@@ -239,7 +239,7 @@ def features_of(config: Config, log: str) -> dict[str, SourcedFeature]:
     return {
         name: feature
         for name, feature in sourced_features(config).items()
-        if feature.source.startswith(f"{log}.") and feature.source not in ids
+        if feature.log == log and feature.source not in ids
     }
 
 

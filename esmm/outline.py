@@ -47,16 +47,14 @@ def _inputs(config: Config, period: Period, logs: Mapping[str, Input]) -> Table:
         features = inputs.features_of(config, source.name.partition(".")[2])
         columns = [source.column(role) for role in ("user_id", "item_id", "time")]
         columns += [source.column(role) for role in ("event_id", "exposure_id") if source.has(role)]
-        columns += [feature.source.partition(".")[2] for feature in features.values()]
+        columns += [feature.column for feature in features.values()]
         read = ", ".join(dict.fromkeys(columns))
         found.add_row(source.name, source.log.source, _format(source.log.path, source.log.format), read,
                       period.local(first), period.local(last))  # fmt: skip
     for name in ("items", "users"):
         log = getattr(config.logs, name)
         if log is not None:
-            columns = [
-                feature.source.partition(".")[2] for feature in inputs.features_of(config, name).values()
-            ]
+            columns = [feature.column for feature in inputs.features_of(config, name).values()]
             found.add_row(f"logs.{name}", log.source, _format(log.path, log.format),
                           ", ".join(dict.fromkeys(columns)), "all", "")  # fmt: skip
     return found

@@ -80,7 +80,7 @@ def _wanted(spark: SparkSession, config: Config, items: Input) -> DataFrame:
     chosen = required(config.scoring.items, "scoring.items")
     feature = config.features[chosen.feature]
     assert isinstance(feature, IdFeature)  # the config has checked that
-    kind = items.kind(feature.source.partition(".")[2], f"features.{chosen.feature}.source")
+    kind = items.kind(feature.column, f"features.{chosen.feature}.source")
     typed = [F.lit(value).cast(kind) for value in chosen.values]
     one_row = spark.sql("select 1")
     [row] = one_row.select(F.array(*typed)).collect()  # nothing runs for it: Spark folds it while it plans

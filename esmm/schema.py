@@ -172,11 +172,10 @@ def feature_columns(config: Config) -> tuple[Column, ...]:
 
 def user_features(config: Config) -> frozenset[str]:
     """The features, crosses too, that depend on the user alone: its id, and what its own log says."""
-    sources = {name: feature.source for name, feature in sourced_features(config).items()}
     own = {
         name
-        for name, source in sources.items()
-        if source == "exposures.user_id" or source.startswith("users.")
+        for name, feature in sourced_features(config).items()
+        if feature.source == "exposures.user_id" or feature.log == "users"
     }
     crosses = {
         name

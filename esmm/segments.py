@@ -127,15 +127,14 @@ def _names(
     """
     feature = config.features[name]
     assert isinstance(feature, IdFeature)  # the config has checked it
-    where = feature.source.partition(".")[0]
-    log = getattr(config.logs, where, None)
+    log = getattr(config.logs, feature.log, None)
     if log is None:
         return {}
     column = inputs.column_of(feature, log)
     period = Period((min(days), max(days)), zoneinfo.ZoneInfo(config.time_zone))
     try:
         source = inputs.Input(
-            spark, f"logs.{where}", log, config.time_zone,
+            spark, f"logs.{feature.log}", log, config.time_zone,
             columns=[column], times=(period.starts_at, period.ends_at),
         )  # fmt: skip
         kind = source.kind(column, f"features.{name}.source")
@@ -143,7 +142,7 @@ def _names(
         return {}
     if not isinstance(kind, T.StringType):
         return {}
-    if where == "exposures":
+    if feature.log == "exposures":
         source = source.between(period.starts_at, period.ends_at)
     named = source.frame.select(
         source.feature(name, feature).alias("id"), sources.named(column).alias("name")

@@ -84,8 +84,7 @@ class Config(Section):
         for name, feature in self.features.items():
             if isinstance(feature, CrossFeature):
                 continue
-            where = f"features.{name}"
-            log, _, column = feature.source.partition(".")
+            where, log, column = f"features.{name}", feature.log, feature.column
             known = ("samples",) if self.logs is None else ("exposures", "items", "users", "clock")
             if log not in known or not column:
                 of_logs = f"LOG.COLUMN with LOG one of {', '.join(known)}"
@@ -104,7 +103,7 @@ class Config(Section):
         if self.logs is not None:
             required(self.attribution, "attribution")
         for name, bag in self.bags.items():
-            if self.logs is not None or not bag.source.startswith("samples."):
+            if self.logs is not None or bag.log != "samples":
                 expected = "samples.FIELD, in a config without logs"
                 raise ConfigError(f"bags.{name}.source", expected=expected, found=repr(bag.source))
         return self
@@ -141,7 +140,7 @@ class Config(Section):
         of_items = [
             name
             for name, feature in self.features.items()
-            if isinstance(feature, IdFeature) and feature.source.startswith("items.")
+            if isinstance(feature, IdFeature) and feature.log == "items"
         ]
         chosen = self.scoring.items
         if chosen is not None and chosen.feature not in of_items:
@@ -180,7 +179,7 @@ class Config(Section):
 
 def _describes_item(feature: Feature) -> bool:
     return isinstance(feature, IdFeature) and (
-        feature.source.startswith("items.") or feature.source == "exposures.item_id"
+        feature.log == "items" or feature.source == "exposures.item_id"
     )
 
 

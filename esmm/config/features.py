@@ -40,25 +40,38 @@ class Embedding(Section):
     gradients so that the fewer bytes are sent."""
 
 
-class IdFeature(Section):
-    """A categorical feature: an id, embedded."""
+class _Sourced(Section):
+    """What the samples have a column of: a column of a log."""
 
-    kind: Literal["id"]
     source: str
     """`exposures.COLUMN`, `items.COLUMN`, `users.COLUMN`, `clock.hour` or `clock.weekday`; without logs
     `samples.FIELD`, in the words of whatever brings the samples."""
+
+    @property
+    def log(self) -> str:
+        """What comes before the dot."""
+        return self.source.partition(".")[0]
+
+    @property
+    def column(self) -> str:
+        """What comes behind it."""
+        return self.source.partition(".")[2]
+
+
+class IdFeature(_Sourced):
+    """A categorical feature: an id, embedded."""
+
+    kind: Literal["id"]
     embedding: Name
     """The table that its ids look up."""
     at_scoring: int | str | None = None
     """The value that scoring uses for a feature of the exposure, which candidates lack."""
 
 
-class NumberFeature(Section):
+class NumberFeature(_Sourced):
     """A numeric feature: one float, null read as 0."""
 
     kind: Literal["number"]
-    source: str
-    """As for an id."""
     transform: Literal["none", "log1p"] = "none"
     """Applied in the graph: the value itself, or sign(x) · log(1 + |x|)."""
     standardise: bool = False
@@ -70,12 +83,10 @@ class NumberFeature(Section):
     """As for an id."""
 
 
-class BucketFeature(Section):
+class BucketFeature(_Sourced):
     """A numeric feature, cut into buckets that have a row each; null is read as 0, and 0 is in none."""
 
     kind: Literal["bucket"]
-    source: str
-    """As for an id."""
     embedding: Name
     """The table whose rows are the buckets, from the lowest on; for buckets alone."""
     boundaries: Boundaries | None = None
@@ -122,11 +133,9 @@ class BehaviourList(Section):
     """By entity of the list: an entry that shares it with the candidate weighs this many times as much."""
 
 
-class Bag(Section):
+class Bag(_Sourced):
     """Some ids with a weight each, such as all categories that a user has looked at, which come with the samples."""
 
-    source: str
-    """`samples.FIELD`."""
     embedding: Name
     """The table that its ids look up; their rows are summed by weight."""
     length: Positive
