@@ -62,7 +62,7 @@ def write_atomically(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> N
 
 def read_whole(fs: fsspec.AbstractFileSystem, path: str) -> bytes:
     """What `write_atomically` wrote last; raises FileNotFoundError where there is no such file."""
-    if not (is_local(fs) or _uploads(fs)):
+    if _has_successors(fs):
         for name in (path, f"{path}{SUCCESSOR}"):
             with contextlib.suppress(FileNotFoundError):
                 return bytes(fs.cat_file(name))
@@ -71,7 +71,7 @@ def read_whole(fs: fsspec.AbstractFileSystem, path: str) -> bytes:
 
 def erase(fs: fsspec.AbstractFileSystem, path: str) -> None:
     """Remove what `write_atomically` wrote, where it is there, in one step."""
-    if not (is_local(fs) or _uploads(fs)):
+    if _has_successors(fs):
         _remove_file(fs, f"{path}{SUCCESSOR}")  # before the other, or it would count
     _remove_file(fs, path)
 
@@ -124,6 +124,11 @@ def locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(opened)
+
+
+def _has_successors(fs: fsspec.AbstractFileSystem) -> bool:
+    """Whether a file can only be replaced by way of a successor."""
+    return not (is_local(fs) or _uploads(fs))
 
 
 def _uploads(fs: fsspec.AbstractFileSystem) -> bool:
