@@ -32,13 +32,6 @@ class Candidates(NamedTuple):
     what the config says."""
 
 
-def described(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFrame:
-    """The candidates with all columns of `esmm.schema`, and `passthrough`; raises as `by_user` does."""
-    users, rows = by_user(spark, config, as_of)
-    names = [column.name for column in schema.sample_columns(config)]
-    return rows.join(users, "user_id").select(*names, schema.DAY, "passthrough")
-
-
 def by_user(spark: SparkSession, config: Config, as_of: dt.datetime) -> Candidates:
     """The candidates, and their users beside them.
 

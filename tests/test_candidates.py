@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 
 from esmm import candidates, samples, schema
 from esmm.config import Config, parse
@@ -27,9 +27,16 @@ def write_candidates(config: Config, **columns: list[Any]) -> None:
     pq.write_table(pa.table(columns), path / "part-0.parquet")
 
 
+def joined(spark: SparkSession, config: Config, as_of: dt.datetime) -> DataFrame:
+    """The candidates with all columns of `esmm.schema`, as rows of samples, and `passthrough`."""
+    users, rows = candidates.by_user(spark, config, as_of)
+    names = [column.name for column in schema.sample_columns(config)]
+    return rows.join(users, "user_id").select(*names, schema.DAY, "passthrough")
+
+
 def described(spark: SparkSession, config: Config, as_of: dt.datetime | None = None) -> list[Row]:
     at = as_of or dt.datetime.combine(DAYS[1], dt.time(), ZONE)
-    rows = candidates.described(spark, config, at).collect()
+    rows = joined(spark, config, at).collect()
     return sorted(rows, key=lambda row: (row["user_id"], row["item_id"]))
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from esmm import candidates, fitted, fitting, runs, schema, scoring
+from esmm import fitted, fitting, runs, schema, scoring
 from esmm import samples as building
 from esmm.config import Checkpoints, Config, parse
 from esmm.distributed.exchange import Alone
@@ -19,7 +19,7 @@ from esmm.publish import Table
 from esmm.runs import RunResult, checkpoints_of
 from esmm.training import train
 from tests import kinds, synthetic
-from tests.test_candidates import write_candidates
+from tests.test_candidates import joined, write_candidates
 from tests.test_distributed import run_on_spark, with_ranks
 from tests.test_resume_training import elsewhere, predictions, run_killed_at
 from tests.test_samples import DAYS, ZONE, random_logs, write_logs
@@ -88,8 +88,7 @@ def test_from_logs_to_scores(spark: SparkSession, config: Config) -> None:
 
     as_of = dt.datetime.combine(DAYS[1], dt.time(), ZONE)
     write_candidates(config, user_id=[1, 1, 1, 2, 2, 99_999], item_id=[0, 1, 2, 3, 88_888, 4])
-    described = candidates.described(spark, config, as_of)
-    rows = scoring.with_predictions(described, config, version).collect()
+    rows = scoring.with_predictions(joined(spark, config, as_of), config, version).collect()
     assert len(rows) == 6
     by_pair = {(row["user_id"], row["item_id"]): row for row in rows}
     assert (by_pair[1, 2]["band"], by_pair[1, 2]["daypart"], by_pair[2, 88_888]["level"]) == (2.0, 20.0, 0.0)

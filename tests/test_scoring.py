@@ -17,7 +17,7 @@ from esmm.errors import ConfigError, ConflictError, DataError
 from esmm.padding import to_array
 from esmm.publish import Table
 from tests.brute_force import Event
-from tests.test_candidates import MIDNIGHT, write_candidates
+from tests.test_candidates import MIDNIGHT, joined, write_candidates
 from tests.test_samples import DAYS, MINUTE, ZONE, write_logs
 
 DAY = DAYS[1]
@@ -51,7 +51,6 @@ def scores(spark: SparkSession, config: Config) -> pd.DataFrame:
 
 @pytest.mark.usefixtures("candidates")
 def test_scores_are_the_models_and_are_ranked(spark: SparkSession, config: Config, model: str) -> None:
-    from esmm.candidates import described
     from esmm.export import load
 
     manifest = scoring.score(spark, config, DAY, AS_OF, model)
@@ -68,7 +67,7 @@ def test_scores_are_the_models_and_are_ranked(spark: SparkSession, config: Confi
         time.tz_localize(str(spark.conf.get("spark.sql.session.timeZone"))) for time in found["scored_at"]
     } == {pd.Timestamp(AS_OF)}
 
-    rows = {(row["user_id"], row["item_id"]): row for row in described(spark, config, AS_OF).collect()}
+    rows = {(row["user_id"], row["item_id"]): row for row in joined(spark, config, AS_OF).collect()}
     ordered = [rows[user, item] for user, item in zip(found["user_id"], found["item_id"], strict=True)]
     columns = {
         column.name: to_array(pa.array([row[column.name] for row in ordered], column.arrow.type), column)
