@@ -4,9 +4,9 @@
 -- Fates: one for each reason of rejection, also of items and users, and duplicate, which of the first day are those of
 -- items and users that are there with their id and time already; usable, what was not rejected; unique, of those
 -- what is no duplicate; kept, of those what is under the cap; credited, of those what has an exposure.
--- Rows are counted (n_) by minute, and only a time of each minute is turned into a day of the time zone: that costs, and
--- no zone has begun a day within a minute since 1972. A time, not the minute itself: by that, Spark would filter each
--- row by its day.
+-- Rows are counted (n_) by minute, and only a time of each minute is turned into a day of the time zone: that costs,
+-- and no zone has begun a day within a minute since 1972. A time, not the minute itself: by that, Spark would filter
+-- each row by its day.
 with
 
 fates as (
