@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from esmm import accounts, checks, features, funnel, layout, maturity, statements, tables, views
+from esmm.cached import cached
 from esmm.config import Config, required
 from esmm.days import Period, micros
 from esmm.errors import DataError
@@ -106,14 +107,13 @@ class _Run:
         immature = maturity.immature_days(self.config, period, self.logs, self.logs_until)
         views.register_events(self.spark, self.config, self.logs, period.starts_at, period.ends_at)
         # Read for the counts, for labels, and for lists and statistics: events are costly to make.
-        credited = _credited_events(self.spark, self.config, self.logs).persist()
-        try:
+        with cached(_credited_events(self.spark, self.config, self.logs)) as credited:
             for view in ("credited_events", "events"):
                 credited.createOrReplaceTempView(view)
-            return self._publish(period, immature)
-        finally:
-            self.table.discard(self.run)
-            credited.unpersist()
+            try:
+                return self._publish(period, immature)
+            finally:
+                self.table.discard(self.run)
 
     def build_alone(self, period: Period) -> Built:
         """Build one day, as a run of its own under the claims' run; what keeps it from being built is its failure."""
