@@ -69,10 +69,11 @@ def main(
 ) -> None:
     """Measure one thing and, on rank 0, print the samples a second of all ranks as JSON."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    exchange: Exchange = HorovodExchange() if ranks > 1 else Alone()
     if core:
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[exchange.rank % len(cores)]})
+        # Before Horovod starts: a thread stays where the one was that made it, and Horovod's own do a rank's work, too.
+        cores, rank = sorted(os.sched_getaffinity(0)), int(os.environ.get("HOROVOD_RANK", "0"))
+        os.sched_setaffinity(0, {cores[rank % len(cores)]})
+    exchange: Exchange = HorovodExchange() if ranks > 1 else Alone()
     config = configs.load(FILE, [f"training.batch_size={batch}", *(overrides or ())])
     set_up_tensorflow(config.training, 1)
     if what == "ids":
