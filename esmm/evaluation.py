@@ -34,6 +34,7 @@ from pyspark.sql import functions as F
 
 from esmm import inputs, schema, segments, statements, tables
 from esmm.agreement import Agreement
+from esmm.cached import cached
 from esmm.config import Config, Log
 from esmm.errors import DataError
 from esmm.metrics import TASKS, Additive, Floats, Metrics, Result, TaskMetrics
@@ -146,10 +147,8 @@ def evaluate(
     columns = [*_LABELS, *PREDICTIONS]
     by_value = segments.column(config).alias("segments")
     # Before the joins: lists would otherwise travel through their shuffles.
-    predictions = predictions.select("exposure_id", "user_id", "item_id", *columns, by_value).persist()
-    predictions.createOrReplaceTempView("predictions")
-    try:
-        rows = predictions
+    with cached(predictions.select("exposure_id", "user_id", "item_id", *columns, by_value)) as rows:
+        rows.createOrReplaceTempView("predictions")
         if popularity_days:
             # Days of training, which may lack unclicked exposures: the others weigh for them.
             earlier = spark.read.parquet(*tables.samples(config, spark).files(popularity_days))
@@ -162,8 +161,6 @@ def evaluate(
         sums, by_segment = _summed(rows, columns, heaviest)
         _check(sums)
         gauc = _gauc(spark)
-    finally:
-        predictions.unpersist()
     truth_known = config.evaluation.truth is not None
     return Evaluation(
         name=config.name,
@@ -188,11 +185,8 @@ def measured(predictions: DataFrame) -> Metrics:
     sums could have a model, too, from when it scored.
     """
     columns = [*_LABELS, *PREDICTIONS]
-    predictions = predictions.select(columns).persist()
-    try:
-        return _summed(predictions, columns)[0].model
-    finally:
-        predictions.unpersist()
+    with cached(predictions.select(columns)) as rows:
+        return _summed(rows, columns)[0].model
 
 
 def _check(sums: _Sums) -> None:
