@@ -119,6 +119,7 @@ def score(version: str) -> None:
 
     from esmm import cli, room, scoring
 
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     config = configs.load(ROOT / "benchmarks/reference.yaml", OVERRIDES)
     settings = cli.spark_settings(config) | {"spark.master": "local[2]"}
     settings |= room.settings(config, version, settings)
