@@ -93,7 +93,7 @@ def watched(command: list[str], name: str, until: Callable[[], bool] = lambda: F
             for child in _children(process.pid):
                 with contextlib.suppress(psutil.Error):
                     if any(name in word for word in child.cmdline()):
-                        peaks[child.pid] = max(peaks.get(child.pid, 0), child.memory_full_info().uss)
+                        peaks[child.pid] = max(peaks.get(child.pid, 0), _own_memory(child.pid))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(INTERVAL)
         is_over = process.poll() is not None
@@ -104,6 +104,15 @@ def watched(command: list[str], name: str, until: Callable[[], bool] = lambda: F
     if is_over and process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return [peak / GIB for peak in sorted(peaks.values(), reverse=True) if peak > GIB]
+
+
+def _own_memory(process_id: int) -> int:
+    """Bytes that a process holds, without the pages of files that it has mapped, which are the kernel's to drop."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _children(process_id: int) -> list[psutil.Process]:
