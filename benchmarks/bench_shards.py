@@ -3,8 +3,9 @@
     make bench-shards
 
 Two ranks train until a checkpoint is there and are killed; three go on from it and export the model; a process loads it
-and scores the rows. Into build/bench/shards.json: the memory that each of them held at its peak, in GiB, beside what
-the table takes with its optimizer's state, and the sizes of checkpoint and model.
+and scores the rows. Into build/bench/shards.json: the memory that each of them held at its peak, in GiB, without and
+with the pages of files that it has mapped, as ranks map a checkpoint; beside it what the table takes with its
+optimizer's state, and the sizes of checkpoint and model.
 """
 
 import contextlib
@@ -36,6 +37,8 @@ OVERRIDES = [
 SETTINGS = [word for override in OVERRIDES for word in ("--set", override)]
 PATIENCE, INTERVAL = 900.0, 0.3
 """Seconds."""
+
+Peak = dict[str, float]
 
 
 def main() -> None:
@@ -69,7 +72,7 @@ def main() -> None:
     Console().print_json(json.dumps(found))
 
 
-def train(ranks: int, until: Callable[[], bool] = lambda: False) -> list[float]:
+def train(ranks: int, until: Callable[[], bool] = lambda: False) -> list[Peak]:
     """Train with so many ranks, to the end or until something is so; what each held at its peak."""
     command = [
         sys.executable, "jobs/train.py", "--config", "benchmarks/reference.yaml", "--samples", "build/bench/rows",
@@ -78,12 +81,13 @@ def train(ranks: int, until: Callable[[], bool] = lambda: False) -> list[float]:
     return watched(command, "jobs/train.py", until)
 
 
-def watched(command: list[str], name: str, until: Callable[[], bool] = lambda: False) -> list[float]:
+def watched(command: list[str], name: str, until: Callable[[], bool] = lambda: False) -> list[Peak]:
     """Run a command to its end, or kill it and all that it has started; GiB at the peak of those with a name.
 
+    `own` is without the pages of mapped files, which are the kernel's to drop; `resident` is with them.
     Raises CalledProcessError where it fails, and TimeoutError where it takes too long.
     """
-    peaks: dict[int, int] = {}
+    peaks: dict[int, tuple[int, int]] = {}
     deadline = time.monotonic() + PATIENCE
     with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
         while process.poll() is None and not until():
@@ -93,7 +97,9 @@ def watched(command: list[str], name: str, until: Callable[[], bool] = lambda: F
             for child in _children(process.pid):
                 with contextlib.suppress(psutil.Error):
                     if any(name in word for word in child.cmdline()):
-                        peaks[child.pid] = max(peaks.get(child.pid, 0), _own_memory(child.pid))
+                        found = child.memory_info()
+                        own, resident = peaks.get(child.pid, (0, 0))
+                        peaks[child.pid] = max(own, found.rss - found.shared), max(resident, found.rss)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(INTERVAL)
         is_over = process.poll() is not None
@@ -103,16 +109,11 @@ def watched(command: list[str], name: str, until: Callable[[], bool] = lambda: F
         process.kill()
     if is_over and process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return [peak / GIB for peak in sorted(peaks.values(), reverse=True) if peak > GIB]
-
-
-def _own_memory(process_id: int) -> int:
-    """Bytes that a process holds, without the pages of files that it has mapped, which are the kernel's to drop."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) * 1024
-    return 0
+    return [
+        {"own": own / GIB, "resident": resident / GIB}
+        for own, resident in sorted(peaks.values(), reverse=True)
+        if own > GIB
+    ]
 
 
 def _children(process_id: int) -> list[psutil.Process]:

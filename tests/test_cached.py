@@ -1,7 +1,5 @@
 """Cached rows: made once, and the beginning of the plans that use them."""
 
-from pathlib import Path
-
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -9,7 +7,7 @@ from pyspark.sql import functions as F
 from esmm.cached import cached
 
 
-def test_rows_are_made_once_whatever_asks_for_them(spark: SparkSession, tmp_path: Path) -> None:
+def test_rows_are_made_once_whatever_asks_for_them(spark: SparkSession) -> None:
     made = spark.sparkContext.accumulator(0)
 
     @F.udf("long")
